@@ -22,6 +22,9 @@ CHANGES: Final = (sys.executable, "-m", "sandbox.changes")
 COLOURING: Final = (sys.executable, "-m", "sandbox.changes.colouring")
 """The command of the program that says what is keyword, string and comment in a text. As AGENT."""
 
+REPLIES: Final = (sys.executable, "-m", "sandbox.replies")
+"""The command of the program that reads a reply as Markdown. As AGENT."""
+
 NAMESPACE: Final = (sys.executable, "-m", "sandbox.views.namespace")
 """The command of the program that prints why a run has no namespace of its own here, or nothing. As AGENT."""
 

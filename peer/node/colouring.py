@@ -6,15 +6,14 @@ answer, and whatever is unusual means no colours.
 
 from __future__ import annotations
 
-from functools import partial
-from subprocess import DEVNULL, PIPE
 from typing import Final
 
 import msgspec
 import structlog
 import trio
 
-from peer.machine.installation import AGENT_ENVIRONMENT, COLOURING, ROOT
+from peer.machine.installation import COLOURING
+from peer.node.helper_program import answer_of
 from sandbox.changes.colours import MAX_ANSWER, Asked, Colours
 
 log = structlog.get_logger(__name__)
@@ -36,46 +35,9 @@ class Colouring:
         if not asked.fits or self._one.statistics().tasks_waiting >= MAX_WAITING:
             return None
         async with self._one:
-            answer = await _answer(msgspec.json.encode(asked))
+            answer = await answer_of(COLOURING, msgspec.json.encode(asked), seconds=SECONDS, most=MAX_ANSWER)
         try:
             return msgspec.json.decode(answer, type=Colours) if answer else None
         except (msgspec.MsgspecError, UnicodeDecodeError):
             log.warning("colouring.wrong_answer")
             return None
-
-
-async def _answer(question: bytes) -> bytes:
-    """What the program answers; b"" for nothing, too much, or too late."""
-    answer = bytearray()
-    status: int | None = None
-    try:
-        with trio.move_on_after(SECONDS):
-            async with trio.open_nursery() as nursery:
-                start = partial(
-                    trio.run_process,
-                    COLOURING,
-                    cwd=ROOT,
-                    env=AGENT_ENVIRONMENT,
-                    stdin=PIPE,
-                    stdout=PIPE,
-                    stderr=DEVNULL,
-                    check=False,
-                    deliver_cancel=_kill,
-                )
-                process: trio.Process = await nursery.start(start)
-                assert process.stdin is not None and process.stdout is not None
-                async with process.stdin:
-                    await process.stdin.send_all(question)
-                async for piece in process.stdout:
-                    answer += piece
-                    if len(answer) > MAX_ANSWER:
-                        nursery.cancel_scope.cancel()
-                status = await process.wait()
-    except* (OSError, trio.BrokenResourceError) as problems:
-        log.info("colouring.none", why=str(problems.exceptions[0]))
-        status = None
-    return bytes(answer) if status == 0 and len(answer) <= MAX_ANSWER else b""
-
-
-async def _kill(process: trio.Process) -> None:
-    process.kill()

@@ -126,7 +126,10 @@ def match(asked: Query, projects: Sequence[Project], hits: Iterable[Hit], allowe
     """Combine mentions, similar names and the index's hits. `allowed`: the edge's folders, empty for no restriction."""
     mentioned = _mentioned(asked, projects)
     alike = _near_names(asked, projects, mentioned)
-    found = [_candidate(project, "its whole name is in the {}", where) for project, where in mentioned.items()]
+    found = [
+        Candidate(project.path, project.name, f"the {where} names `{project.name}`")
+        for project, where in mentioned.items()
+    ]
     found += [_candidate(project, "its name is near to {}", f"“{said}”") for project, said in alike.items()]
     named = {candidate.cwd for candidate in found}
     # A long task shares words with every README, so a fifth of the significant ones must match, at least two.

@@ -72,6 +72,14 @@ def events(
     return [(int(row[0]), int(row[1]), str(row[2])) for row in rows]
 
 
+def step_of(db: sqlite3.Connection, dispatch_id: str, attempt: int, call_id: str) -> int:
+    """Return the number of a call among those of its attempt, from 1; of one that is not there, of the newest."""
+    of_attempt = "FROM trace WHERE dispatch_id = ?1 AND attempt = ?2 AND json_extract(event, '$.kind') = 'tool_call'"
+    this = f"SELECT max(n) {of_attempt} AND json_extract(event, '$.call_id') = ?3"
+    query = f"SELECT count(*) {of_attempt} AND n <= coalesce(({this}), n)"
+    return int(db.execute(query, (dispatch_id, attempt, call_id)).fetchone()[0])
+
+
 def add_approval(db: sqlite3.Connection, item: Approval) -> None:
     """Store an approval request; it replaces one of an earlier attempt with the same id."""
     db.execute(

@@ -44,7 +44,7 @@ from peer.mesh.port_mapping import upnp
 from peer.mesh.punching import PunchLimits, endpoints
 from peer.mesh.relays import RelayLimits as RungLimits
 from peer.mesh.relays import control
-from peer.node import away, changes, colouring, delivery, notifications
+from peer.node import away, changes, colouring, delivery, notifications, replies
 from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, punching, table
 from peer.protocol.brokers import MAX_BROKERS
@@ -74,6 +74,7 @@ from sandbox.model_api.anthropic import scripted_model
 from sandbox.model_api.connection import ProxyLimits
 from sandbox.network import proxy as network_proxy
 from sandbox.network.packages import fetcher
+from sandbox.replies import tree as replies_tree
 from sandbox.run import collect
 from sandbox.runtimes.claude import session as claude_session
 from sandbox.runtimes.claude import transport as claude_transport
@@ -1055,6 +1056,30 @@ RUN: Final[tuple[Row, ...]] = (
         test="tests/node/test_colouring.py::test_no_answer_is_no_colours",
     ),
     Row(
+        what="a reply that is read as Markdown",
+        whose="a run",
+        limit=replies_tree.MAX_TEXT,
+        unit="characters",
+        held_in=("the node's memory, once for each that waits",),
+        test="tests/node/test_replies.py::test_what_is_plain_or_too_long_is_not_asked",
+    ),
+    Row(
+        what="nodes that one reply becomes",
+        whose="a run",
+        limit=replies_tree.MAX_NODES,
+        unit="nodes",
+        held_in=("an answer of sandbox.replies",),
+        test="tests/sandbox/replies/test_replies.py::test_too_many_nodes_are_no_tree",
+    ),
+    Row(
+        what="answers about replies that are remembered",
+        whose="a run",
+        limit=replies.MAX_KEPT,
+        unit="answers",
+        held_in=("peer.node.replies:Replies._known",),
+        test="tests/node/test_replies.py::test_few_answers_are_remembered",
+    ),
+    Row(
         what="commits that are kept of one repository",
         whose="a run",
         limit=gathering.MAX_COMMITS,
@@ -1894,6 +1919,8 @@ ROWS: Final[tuple[Row, ...]] = PEER + LOCAL_USER + RUN + ACCOUNT + RELAY + PERSO
 
 _ONE_CALL = "a local of one call, which fills it at most once or twice"
 VALUES: Final[dict[str, str]] = {
+    "sandbox.replies.markdown:_Open.parts": "one node of one reply, in a program that ends with it",
+    "sandbox.replies.markdown:_Open.tags": "the same",
     "cli.base:LazyGroup.entries": "the table of commands, which is in the code",
     "cli.demo.processes:DemoProcesses._started": "the three processes of the demo",
     "peer.api.page.words:permits.lines": "the lines of one scope, made for one answer",

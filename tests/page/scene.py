@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +37,47 @@ def total(prices, discount_percent=0):
     whole = sum(prices)
     return whole - whole * discount_percent // 100
 '''
+
+
+REPLY = """## What was wrong
+
+The discount was divided by **10** where **100** is meant, so every total was *too low*.
+[till.py](https://example.org/till.py) is attached, corrected; `total()` is the only function that changed.
+
+| items | discount | before | after |
+|:------|---------:|-------:|------:|
+| 2     |      5 % | 9.95   | 18.91 |
+| 12    |     10 % | 0.00   | 107.40 |
+
+```python
+def total(prices, discount_percent=0):
+    whole = sum(prices)
+    return whole - whole * discount_percent // 100  # per cent
+```
+
+1. Look at the change in `till.py`.
+2. Run the tests:
+   - `pytest -q` on your side
+   - ~~the old script~~ is no longer needed
+
+> Prices stay in cents.
+"""
+
+
+def dots(width: int, height: int) -> bytes:
+    """Return a picture, as PNG, with something to see in it."""
+    rows = b"".join(
+        b"\0" + b"".join(bytes((x * 255 // width, 90 + y * 120 // height, 140)) for x in range(width))
+        for y in range(height)
+    )
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
+    )
 
 
 class Scene(NamedTuple):
@@ -82,6 +126,7 @@ def set_up(world: World) -> Scene:
     dave.client.invite(bob.email)
     bob.client.invite("erin@example.org")
 
+    picture = base64.b64encode(dots(320, 120)).decode()
     bob.will(
         {"say": "I look at the sum first."},
         {"tool": "Read", "input": {"file_path": "till.py"}},
@@ -89,9 +134,11 @@ def set_up(world: World) -> Scene:
         {"tool": "Write", "input": {"file_path": "/dispatch/out/till.py", "content": FIXED}},
         {"tool": "Write", "input": {"file_path": "till.py", "content": FIXED}},
         {"tool": "Write", "input": {"file_path": "conftest.py", "content": "import till\n"}},
-        {"say": "The discount was divided by 10 where 100 is meant. The corrected till.py is attached."},
+        {"tool": "Bash", "input": {"command": f"base64 -d > /dispatch/out/totals.png <<'END'\n{picture}\nEND"}},
+        {"tool": "Bash", "input": {"command": "rm -rf receipts"}},
+        {"say": REPLY},
     )
-    done = run(alice, bob, "Why is every total with a discount wrong?", shop, answers=5)
+    done = run(alice, bob, "Why is every total with a discount wrong?", shop, answers=6)
     task = "Correct the discount in till.py, and tell me what was wrong."
     waiting = alice.client.send(bob.email, task)["dispatch_id"]
     alice.state_of(waiting, "pending")
@@ -117,13 +164,14 @@ def set_up(world: World) -> Scene:
 
 
 def run(alice: Person, bob: Person, task: str, folder: Path, *, answers: int) -> str:
-    """Let a whole run happen, each call allowed; the second one always."""
+    """Let a whole run happen: so many calls allowed, the second one always, and the one after them denied."""
     dispatch_id = str(alice.client.send(bob.email, task)["dispatch_id"])
     alice.state_of(dispatch_id, "pending")
     bob.client.accept(dispatch_id, cwd=str(folder))
     for number in range(answers):
         call = bob.approval_of(dispatch_id)
         bob.client.approve(dispatch_id, call["request_id"], grant="always" if number == 1 else "once")
+    bob.client.deny(dispatch_id, bob.approval_of(dispatch_id)["request_id"], note="leave those where they are")
     bob.state_of(dispatch_id, "completed")
     return dispatch_id
 
@@ -162,6 +210,21 @@ def states(tab: Tab, scene: Scene) -> Iterator[str]:
     tab.page.get_by_role("dialog").wait_for()
     yield "dialog"
     tab.page.keyboard.press("Escape")
+    at(f"/dispatches/{scene.waiting}")
+    tab.page.locator(".approval[data-armed]:not(.over)").wait_for()
+    tab.page.keyboard.press("2")
+    tab.page.locator(".choosing input").first.wait_for()
+    yield "approval-rule"
+    tab.page.keyboard.press("Escape")
+    at(f"/dispatches/{scene.done}")
+    tab.page.locator(".markdown").wait_for()
+    for name in ("till.py", "totals.png"):
+        tab.page.get_by_role("button", name=f"Preview {name}").click()
+    tab.page.locator(".picture canvas").wait_for()
+    for each in tab.page.locator(".trace summary, .receipt summary").all():
+        each.click()
+    tab.page.locator(".receipt .done").wait_for()
+    yield "dispatch-unfolded"
     at("/sent")
     scene.carol.client.send(scene.bob.email, "And which of them fail on ours?")
     tab.page.locator(".toast").first.wait_for()

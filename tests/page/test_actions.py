@@ -125,7 +125,7 @@ def test_the_folder_it_runs_in_is_suggested_and_another_can_be_chosen(
     tab.open(dispatch_id)
     suggested = tab.page.get_by_role("radio", name=website)
     expect(suggested).to_be_checked()
-    expect(suggested).to_have_accessible_description(re.compile("whole name"))
+    expect(suggested).to_have_accessible_description(re.compile("^suggested: the (task|sender's hint) names `"))
 
     other = tab.page.get_by_role("radio", name="Another folder")
     other.check()
@@ -320,12 +320,12 @@ def test_what_is_wanted_back_and_the_background_go_along(pair: Pair, new_tab: Op
     tab.page.get_by_label("Background").fill("We spoke on Tuesday.\nIt was raining.")
     tab.page.get_by_label("Project, as the sender calls it").fill("till")
     tab.page.get_by_role("button", name="Sign and send").click()
-    expect(tab.page.get_by_role("heading", name=f"To {bob.email}")).to_be_visible()
+    expect(tab.page.locator(".people-of", has_text=bob.email)).to_be_visible()
     dispatch_id = tab.page.url.rpartition("/")[2]
     alice.state_of(dispatch_id, "pending")
     his = new_tab(bob)
     his.open(dispatch_id)
-    task = his.page.get_by_role("region", name="Task")
+    task = his.page.get_by_role("region", name="What came with it")
     for heading, words in (
         ("What is wanted back", "Three sentences"),
         ("Background", "We spoke on Tuesday.\nIt was raining."),

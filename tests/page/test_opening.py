@@ -85,7 +85,7 @@ def test_the_browser_is_given_a_file_and_never_the_code(
     # A real browser that follows it is signed in, at that dispatch, and the code is spent.
     tab = new_tab(bob)
     tab.page.goto(started["argv"][0])
-    expect(tab.page.get_by_role("heading", name=f"From {alice.email}")).to_be_visible()
+    expect(tab.page.locator(".people-of", has_text=f"From {alice.email}")).to_be_visible()
     assert tab.page.url.endswith(f"/dispatches/{dispatch_id}")
     assert tab.wrong == [f"a request to {started['argv'][0]}"]
     late = new_tab(bob)

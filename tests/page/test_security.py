@@ -246,7 +246,7 @@ def test_what_the_browser_and_the_log_keep(pair: Pair, new_tab: Opener) -> None:
 
     # Whoever goes back through everything that was looked at meets none of them.
     tab.page.locator(".row").first.click()
-    tab.page.get_by_role("heading", name="Task").wait_for()
+    tab.page.locator(".asked-for").wait_for()
     for view in ("Contacts", "History", "Health"):
         tab.page.get_by_role("link", name=view).click()
         tab.page.get_by_role("heading", name=view, exact=True).wait_for()

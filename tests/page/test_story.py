@@ -69,7 +69,7 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
     hers.page.get_by_label("Links, one on each line").fill("https://example.org/parser")
     hers.page.get_by_label("If nobody accepts it, it ends after").select_option("4 hours")
     hers.page.get_by_role("button", name="Sign and send").click()
-    expect(hers.page.get_by_role("heading", name="To dave@example.org")).to_be_visible()
+    expect(hers.page.get_by_role("heading", name="Why does the parser drop the last line?")).to_be_visible()
     expect(hers.page.locator(".facts")).to_contain_text("Waiting for their answer")
     assert not list(carol.state.uploads.iterdir()), "what was sent waits no more"
 
@@ -86,17 +86,21 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
     his.page.get_by_role("button", name="Accept and run").click()
     answer(his, "echo looking", "Allow once")
     answer(his, "echo again", "Always allow", choose="Bash: echo, also with further words")
+    kept = his.page.locator(".approval.over", has_text="Stored: Bash: echo, also with further words")
+    expect(kept.get_by_role("button", name="Undo")).to_be_visible()
     answer(his, "rm -rf /", "Deny", note="not that", warns="deletes")
     card = his.page.locator(".approval:not(.over)")
-    expect(card).to_contain_text("+# Report")
+    expect(card.get_by_role("heading", name="Write out/report.md")).to_be_visible()
+    expect(card.locator("tr.added", has_text="# Report")).to_be_visible()
+    expect(card).to_contain_text("step 4 of this run")
     expect(card).to_contain_text("What this returns goes to carol@example.org")
-    answer(his, "out/report.md", "Allow for this run")
+    answer(his, "out/report.md", "For this run")
     expect(his.page.get_by_role("heading", name="Result")).to_be_visible()
 
     # Carol followed it live, and has the result and the file.
     expect(hers.page.locator(".result")).to_contain_text("The last line is dropped, because it has no newline.")
     expect(hers.page.locator(".result")).to_contain_text(
-        re.compile(r"Counted by the machine that ran it: \d+ calls? allowed, 1 denied; ")
+        re.compile(r"no file changed · 1 call denied · .*Note: 1 call was denied and no file was changed")
     )
     expect(hers.page.locator(".trace")).to_contain_text("not that")
     with hers.page.expect_download() as returned:
@@ -155,11 +159,13 @@ def answer(tab: Tab, shows: str, button: str, *, choose: str = "", note: str = "
     card.wait_for()
     if warns:
         expect(card).to_contain_text(warns)
-    if choose:
-        card.get_by_label(choose).check()
     if note:
+        card.get_by_text("Deny with a note").click()
         card.get_by_label("Note with a denial").fill(note)
     card.get_by_role("button", name=button).click()
+    if choose:
+        card.get_by_label(choose).check()
+        card.get_by_role("button", name="Store this rule").click()
     expect(card).to_have_count(0)
 
 
@@ -251,6 +257,7 @@ def test_a_key_that_was_meant_for_something_else_is_no_answer(pair: Pair, new_ta
     tab.page.locator(".approval").wait_for()
     tab.page.keyboard.press("1")  # faster than anybody reads
     tab.page.locator(".approval[data-armed]").wait_for()
+    tab.page.get_by_text("Deny with a note").click()
     tab.page.get_by_label("Note with a denial").focus()
     tab.page.keyboard.type("12345")
     for chord in ("Control+1", "Alt+1"):

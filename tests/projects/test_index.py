@@ -92,7 +92,7 @@ def test_one_project_named_in_full_is_pinned(index: ProjectIndex, root: Path, ta
     suggestion = ask(index, root, task, hint)
     assert suggestion.pinned, suggestion
     assert suggestion.cwd == str(root / name) and suggestion.project == name
-    assert "whole name" in suggestion.reason
+    assert f"names `{name}`" in suggestion.reason
 
 
 @pytest.mark.parametrize(

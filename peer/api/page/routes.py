@@ -1,6 +1,7 @@
-"""The routes of the local page alone: live stream, uploads and downloads, search, previews.
+"""The routes of the local page alone: live stream, uploads, search, previews of a scope.
 
-Routes that programs and the page share (accept, approve, edit an edge) are in peer/api/routes.py.
+One dispatch as a person reads it is in reading.py; routes that programs and the page share (accept, approve, edit an
+edge) are in peer/api/routes.py.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import msgspec
 import trio
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from peer.api.page import stream as live_stream
 from peer.api.page import words
 from peer.api.page.guard import CALLER, UPLOADS
+from peer.api.page.reading import ReadingRoutes
 from peer.api.page.session_routes import SessionRoutes
 from peer.api.page.sessions import Session, Sessions
 from peer.api.page.setup_routes import SetupRoutes
@@ -28,12 +30,10 @@ from peer.api.page.sign_in_flow import SignInFlow
 from peer.api.page.uploads import Uploads
 from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure, number
 from peer.client.requests import SendRequest
-from peer.dispatches import payload
-from peer.protocol.content import DEFAULT_EXPIRES, FIELDS, MAX_FILE_BYTES, MAX_FILES, TEXTS
+from peer.protocol.content import DEFAULT_EXPIRES, FIELDS, MAX_FILE_BYTES, TEXTS
 from peer.protocol.documents import Document
-from peer.protocol.errors import NO_FIX, DispatchError, Gone, Invalid, NotFound, Unavailable
-from peer.store import contacts, dispatches, history, lists, trace
-from peer.store.rows import FileState
+from peer.protocol.errors import DispatchError, Invalid, NotFound
+from peer.store import contacts, history, lists
 from peer.trust import fingerprints
 from peer.trust.grants import BudgetInput
 
@@ -70,6 +70,7 @@ class PageRoutes:
         """`flow` signs in for the page; without one it cannot."""
         self._node = node
         self._shell = Shell()
+        self._reading = ReadingRoutes(node)
         self._streams = trio.CapacityLimiter(live_stream.MAX_STREAMS)
         self._sessions = SessionRoutes(lambda: node.context.state, lambda: node.context.clock, lambda: node.port)
         flow = flow or SignInFlow(lambda: node.context.state, lambda: None)
@@ -92,8 +93,6 @@ class PageRoutes:
             Route("/v1/page/waiting", as_json(self.waiting)),
             Route("/v1/page/stream", self.stream),
             Route("/v1/page/dispatches", as_json(self.send), methods=["POST"]),
-            Route("/v1/page/dispatches/{id}", as_json(self.dispatch)),
-            Route("/v1/page/approvals/{id}/{request_id}", as_json(self.decided)),
             Route("/v1/page/history", as_json(self.history)),
             Route("/v1/page/choices", as_json(self.choices)),
             Route("/v1/page/preview", as_json(self.preview), methods=["POST"]),
@@ -101,7 +100,7 @@ class PageRoutes:
             Route("/v1/page/permissions", as_json(self.permissions)),
             Route(UPLOADS, as_json(self.upload), methods=["POST"]),
             Route(UPLOADS, as_json(self.discard), methods=["DELETE"]),
-            Route("/v1/dispatches/{id}/files/{role}/{position}", as_json(self.download)),
+            *self._reading.table(),
         ]
 
     async def session(self, request: Request) -> Reply:
@@ -159,19 +158,6 @@ class PageRoutes:
         found = await self._node.context.store.read(query)
         invited = await self._node.trust.invitations(ended=False)
         return found | {"invitations": [each for each in invited["received"] if each["status"] == "open"]}
-
-    async def dispatch(self, request: Request) -> Reply:
-        """Return one dispatch without its trace, which comes in the stream."""
-        return await self._node.queries.dispatch(request.path_params["id"], with_trace=False)
-
-    async def decided(self, request: Request) -> Reply:
-        """Return how a tool call was decided: {outcome, grant?, note?}; outcome is "" while it waits."""
-        dispatch_id, request_id = request.path_params["id"], request.path_params["request_id"]
-        asked = await self._node.context.store.read(lambda db: trace.approval(db, dispatch_id, request_id))
-        if asked is None:
-            raise NotFound("no such tool call was asked about")
-        given = msgspec.json.decode(asked.answer) if asked.answer else {}
-        return {"outcome": asked.outcome, **{name: given[name] for name in ("grant", "note") if name in given}}
 
     async def history(self, request: Request) -> Reply:
         """Return sent and received dispatches, newest first; with `q`, those that contain its words."""
@@ -264,26 +250,6 @@ class PageRoutes:
         answer = await self._node.sending.send(msgspec.structs.replace(body, files=tuple(map(str, paths))))
         await trio.to_thread.run_sync(store.drop, uploads)
         return answer
-
-    async def download(self, request: Request) -> Reply:
-        """Return a file of a dispatch as a download, with a type that no browser displays."""
-        parameters = request.path_params
-        role = {"attachments": "attachment", "returned": "returned"}.get(parameters["role"])
-        if role is None:
-            raise NotFound("a dispatch has attachments and returned files", fix=NO_FIX)
-        place = number(parameters["position"], 0, MAX_FILES)
-        files = await self._node.context.store.read(lambda db: dispatches.files(db, parameters["id"], role))
-        item = next((file for file in files if file.position == place), None)
-        if item is None:
-            raise NotFound("no such file of that dispatch", fix=NO_FIX)
-        path = self._node.context.blobs.path(item.digest)
-        if item.state is FileState.AWAITED:
-            raise Unavailable("that file is not here yet", fix="wait until it has arrived")
-        if item.state is not FileState.READY or not await trio.Path(path).is_file():
-            raise Gone("that file is not here any more", fix="whoever sent it may send it again")
-        payload.check_file_name(item.name)
-        headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(item.name, safe='')}"}
-        return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
     async def _reload(self) -> None:
         await self._node.reload()

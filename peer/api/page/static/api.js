@@ -69,7 +69,11 @@ export async function signIn(code) {
 
 /** Save a file of a dispatch under its own name; it is never opened here. */
 export async function download(dispatchId, role, position, name) {
-  const response = await request("GET", `/v1/dispatches/${seg(dispatchId)}/files/${role}/${position}`);
+  await save(await request("GET", `/v1/dispatches/${seg(dispatchId)}/files/${role}/${position}`), name);
+}
+
+/** Save what a response holds under a name. */
+export async function save(response, name) {
   const url = URL.createObjectURL(new Blob([await response.arrayBuffer()], { type: "application/octet-stream" }));
   const link = document.createElement("a");
   link.href = url;

@@ -1,18 +1,16 @@
-// One tool call that waits for an answer: who asks for what, and the five answers by button or by key. No lists here.
+// One tool call that waits for an answer: what it does, what it changes, and the five answers by button or by key.
 
-import { get, post, seg } from "./api.js";
-import { fill, fresh, h, long, problem } from "./dom.js";
-import { excerpt, line, rule } from "./text.js";
+import { get, patch, post, seg } from "./api.js";
+import { headline, inWords, pairs } from "./call.js";
+import { diffTable, plainDiff } from "./diff.js";
+import { button, fill, fresh, h, long, problem } from "./dom.js";
+import { line, quoted, rule } from "./text.js";
 
 const ARMED_AFTER = 1200; // milliseconds: an answer that comes faster was meant for what stood here before
-const TITLES = {
-  Read: "Read a file",
-  Glob: "Find files by name",
-  Grep: "Search in files",
-  Write: "Write a file",
-  Edit: "Change a file",
-  Bash: "Run a command",
-};
+const ROWS = 60; // of a diff, before it is asked for more
+const STAYS = 6000; // milliseconds that a decided card stays
+const UNDO_STAYS = 60_000; // and one with a rule that can be taken back
+const [ONCE, ALWAYS, SESSION, DENY, DECLINE] = [1, 2, 3, 4, 5];
 
 /** What became of a call that was decided elsewhere, in words. */
 export async function decidedWords(call) {
@@ -37,138 +35,202 @@ export async function decidedWords(call) {
   }
 }
 
-function input(call) {
-  const given = call.input ?? {};
-  if (call.tool === "Bash" && typeof given.command === "string") {
-    const { command, ...rest } = given;
-    return [long(command), Object.keys(rest).length ? pairs(rest) : null];
+/** Whether its line and its diff or command say all of a call, so that its arguments need not be read beside them. */
+const saysAll = (call, words) => Boolean(words.whole || words.command || /^\((?:a new file, empty|no change)\)/.test(call.diff ?? ""));
+
+/** What of a call has to be seen beside its line: a diff, a command, or its arguments. */
+function body(call, words) {
+  const { command, ...rest } = call.input ?? {};
+  if (words.command) {
+    const { description, timeout, ...others } = rest;
+    return [h("div.command", {}, long(words.command)), Object.keys(others).length ? pairs(others) : null];
   }
-  return pairs(given);
+  if (!call.diff) return saysAll(call, words) ? null : pairs(call.input);
+  const table = diffTable(call.diff, "What it changes, line by line", { most: ROWS, plainly: true });
+  return [table?.element ?? plainDiff(call.diff), saysAll(call, words) ? null : pairs(call.input)];
 }
 
-export function pairs(given) {
-  return h(
-    "dl.pairs",
-    {},
-    Object.entries(given).map(([name, value]) => [
-      h("dt", {}, name),
-      h("dd", {}, long(typeof value === "string" ? value : JSON.stringify(value, null, 2))),
-    ]),
-  );
+/** Where on this machine it is, in words. */
+function where({ resolved_path: path, dispatch_id: id }) {
+  if (!path) return null;
+  if (path.includes(`/runs/${id}/`)) return h("p.path.hint", {}, "In the run’s own folder. What is in its folder out goes back with the result.");
+  return h("p.path.hint", {}, "On this machine: ", h("code", {}, path));
 }
 
-export function diff(text) {
-  const shown = excerpt(text, { characters: 40_000, lines: 400 }).split("\n");
-  const kind = (row) => (/^(?:\+\+\+|---)/.test(row) ? "head" : { "+": "added", "-": "removed", "@": "place" }[row[0]] ?? "same");
-  return h(
-    "pre.diff",
-    { "aria-label": "What it changes, line by line", role: "group", tabindex: "0" },
-    shown.map((row) => h(`span.${kind(row)}`, {}, `${row}\n`)),
-  );
+/** The call as the agent made it, drawn when it is unfolded. */
+function raw(call) {
+  const place = h("div");
+  return h("details.raw", { on: { toggle: (event) => event.currentTarget.open && !place.childElementCount && fill(place, pairs(call.input)) } },
+    h("summary", {}, "The call itself: ", h("code", {}, call.tool)), place);
 }
 
-/** The card of a waiting call. `done` is called when it is decided, with words for the person. */
+/** The card of a waiting call. `done` is called when it is decided, with how long it stays. */
 export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
   const id = fresh("call");
-  const armed = performance.now() + ARMED_AFTER;
+  let armed = performance.now() + ARMED_AFTER;
   const ends = performance.now() + call.expires_in * 1000;
   const rules = call.rule_choices?.length ? call.rule_choices : call.rule_if_always ? [call.rule_if_always] : [];
+  const words = inWords(call, call.folder ?? "");
+  const sender = line(call.sender_id);
   const trouble = h("div");
   const note = h("input", { id: `${id}-note`, maxlength: "2000", autocomplete: "off", "aria-describedby": `${id}-note-hint` });
   const left = h("span.countdown", { role: "timer", "aria-label": "Time left to answer" });
+  const choosing = h("div.choosing", { id: `${id}-rules`, hidden: true });
   let decided = false;
+  let timer = 0;
 
-  const chosen = () => Number(card.querySelector("input[type=radio]:checked")?.value ?? 0);
+  const chosen = () => Number(choosing.querySelector("input[type=radio]:checked")?.value ?? 0);
   const answers = [
     ["Allow once", { decision: "allow", grant: "once" }, "primary"],
-    ["Always allow", { decision: "allow", grant: "always" }, "", !rules.length],
-    ["Allow for this run", { decision: "allow", grant: "session" }, "", !rules.length],
+    ["Always allow…", { decision: "allow", grant: "always" }, "", !rules.length],
+    ["For this run", { decision: "allow", grant: "session" }, "", !rules.length],
     ["Deny", { decision: "deny" }, ""],
     ["Decline the dispatch", { decision: "deny", decline_dispatch: true }, "danger"],
   ];
+  const able = (yes) => buttons.forEach((each, index) => (each.disabled = !yes || Boolean(answers[index][3])));
 
   async function answer(number) {
     const [, given, , out] = answers[number - 1];
     if (decided || out || performance.now() < armed) return;
-    const body = { ...given };
-    if (body.decision === "deny") body.note = note.value;
-    else if (body.grant !== "once") body.rule = chosen();
-    buttons.forEach((each) => (each.disabled = true));
+    // A rule for every task to come is seen before it is stored: the first press shows it, the second one stores it.
+    if (number === ALWAYS && choosing.hidden) {
+      choose(true);
+      return;
+    }
+    const sent = { ...given };
+    if (sent.decision === "deny") sent.note = note.value;
+    else if (sent.grant !== "once") sent.rule = chosen();
+    able(false);
     try {
-      await post(`/v1/approvals/${seg(call.dispatch_id)}/${seg(call.request_id)}`, body);
-      finish(["Allowed once.", "Allowed, and always from now on.", "Allowed for this run.", "Denied.", "You declined the dispatch."][number - 1]);
+      const answered = await post(`/v1/approvals/${seg(call.dispatch_id)}/${seg(call.request_id)}`, sent);
+      if (number === ALWAYS && answered.rule) stored(answered.rule);
+      else finish({ [ONCE]: "Allowed once.", [ALWAYS]: "Allowed.", [SESSION]: "Allowed for this run.", [DENY]: "Denied.", [DECLINE]: "You declined the dispatch." }[number]);
     } catch (error) {
       if (error.code === 409 || error.code === 410) finish((await decidedWords(call)) || error.message);
       else {
         fill(trouble, problem(error));
-        buttons.forEach((each, index) => (each.disabled = Boolean(answers[index][3])));
+        able(true);
       }
     }
   }
 
   const buttons = answers.map(([text, , kind, out], index) =>
-    h(kind ? `button.${kind}` : "button", { type: "button", disabled: true, on: { click: () => answer(index + 1) } },
-      h("kbd", { "aria-hidden": "true" }, String(index + 1)), text, out ? h("span.hint", {}, " (not for this call)") : null));
+    h(kind ? `button.${kind}` : "button", {
+      type: "button", disabled: true, on: { click: () => answer(index + 1) },
+      title: out ? "No rule can be made of this call" : null,
+      ...(index + 1 === ALWAYS ? { "aria-expanded": "false", "aria-controls": choosing.id } : {}),
+    }, h("kbd", { "aria-hidden": "true" }, String(index + 1)), h("span", {}, text)));
+
+  /** Show the rules that can be stored, one of them chosen, or hide them again. */
+  function choose(open) {
+    choosing.hidden = !open;
+    const pressed = buttons[ALWAYS - 1];
+    pressed.setAttribute("aria-expanded", String(open));
+    pressed.querySelector("span").textContent = open ? "Store this rule" : answers[ALWAYS - 1][0];
+    pressed.classList.toggle("primary", open);
+    buttons[ONCE - 1].classList.toggle("primary", !open);
+    if (!open) {
+      pressed.focus();
+      return;
+    }
+    fill(choosing,
+      h("fieldset", {},
+        h("legend", {}, "From now on, in every task of ", h("strong", {}, sender), ", do this without asking:"),
+        rules.map((each, index) =>
+          h("div.choice", {},
+            h("input", { type: "radio", name: `${id}-rule`, value: String(index), id: `${id}-rule-${index}`, checked: index === 0 }),
+            h("label", { for: `${id}-rule-${index}` }, h("code", {}, rule(each)))))),
+      h("p.hint", {}, "Nothing is stored yet. ", h("kbd", {}, "2"), " stores it; ", h("kbd", {}, "3"), " lets it hold for this run alone. ",
+        button("Back", () => choose(false), "plain")));
+    choosing.querySelector("input").focus({ preventScroll: true });
+    arm();
+  }
 
   const card = h(
     "section.card.approval",
     { "aria-labelledby": id, tabindex: "-1" },
-    h("div.head", {}, h("h2", { id }, `${TITLES[call.tool] ?? "Use a tool"}?`), left),
-    h("p.asks", {}, h("strong", {}, line(call.sender_id)), "’s task asks to use ", h("code", {}, call.tool),
-      call.agent_id ? ", through a helper that the agent started" : "", "."),
+    h("p.where", {},
+      h("span", {}, h("strong", {}, sender), call.step ? ` · step ${call.step} of this run` : "", call.agent_id ? " · by a helper that the agent started" : ""),
+      showLink && call.task ? h("a", { href: `/dispatches/${seg(call.dispatch_id)}` }, line(call.task)) : null),
+    h("h2.does", { id }, headline(words)),
     (call.unusual ?? []).length
       ? h("p.care", {}, h("strong", {}, "Look twice: "), (call.unusual ?? []).join("; "))
       : null,
     call.mcp_pin ? h("p.care", {}, "This tool is new, or other than when you granted its service. Allowing it accepts it as it is now.") : null,
-    input(call),
-    call.resolved_path ? h("p.path", {}, "On this machine: ", h("code", {}, call.resolved_path)) : null,
-    call.diff ? diff(call.diff) : null,
-    h("p.goes", {}, "What this returns goes to ", h("strong", {}, line(call.sender_id)), "."),
-    rules.length > 1
-      ? h(
-          "fieldset",
-          {},
-          h("legend", {}, "“Always” and “for this run” cover"),
-          rules.map((each, index) =>
-            h("div.choice", {},
-              h("input", { type: "radio", name: `${id}-rule`, value: String(index), id: `${id}-rule-${index}`, checked: index === 0 }),
-              h("label", { for: `${id}-rule-${index}` }, h("code", {}, rule(each))))),
-        )
-      : rules.length === 1
-        ? h("p.hint", {}, "“Always” and “for this run” cover ", h("code", {}, rule(rules[0])))
-        : null,
-    h("div.answers", { role: "group", "aria-label": "Your answer; keys 1 to 5" }, buttons),
-    h("div.note", {},
-      h("label", { for: `${id}-note` }, "Note with a denial"),
-      note,
-      h("p.hint", { id: `${id}-note-hint` }, "The agent and the sender read it.")),
-    showLink ? h("p", {}, h("a", { href: `/dispatches/${seg(call.dispatch_id)}` }, "Show the whole dispatch")) : null,
-    trouble,
+    call.tool === "Bash" && call.input?.description ? h("p.hint", {}, "The agent calls it: ", quoted(call.input.description)) : null,
+    body(call, words),
+    where(call),
+    saysAll(call, words) ? raw(call) : null,
+    h("details.note", {}, h("summary", {}, "Deny with a note"),
+      h("label", { for: `${id}-note` }, "Note with a denial"), note,
+      h("p.hint", { id: `${id}-note-hint` }, "The agent and the sender read it. ", h("kbd", {}, "4"), " denies.")),
+    h("div.bar", {},
+      h("p.brief", { "aria-hidden": "true" }, words.verb, " ", line(words.what ?? "")),
+      trouble,
+      choosing,
+      h("p.goes", {}, h("span", {}, "What this returns goes to ", h("strong", {}, sender), "."), left),
+      h("div.answers", { role: "group", "aria-label": "Your answer; keys 1 to 5" }, buttons)),
   );
 
-  const ready = setTimeout(() => {
-    if (!decided) buttons.forEach((each, index) => (each.disabled = Boolean(answers[index][3])));
-    card.dataset.armed = "true";
-  }, ARMED_AFTER);
+  /** Take answers from a moment on, and not before. */
+  function arm() {
+    armed = performance.now() + ARMED_AFTER;
+    able(false);
+    delete card.dataset.armed;
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      if (decided) return;
+      able(true);
+      card.dataset.armed = "true";
+    }, ARMED_AFTER);
+  }
+  arm();
+  // Where its line has left the window, the bar says it.
+  const watch = new IntersectionObserver(([{ isIntersecting }]) => card.classList.toggle("away", !isIntersecting));
+  watch.observe(card.querySelector("h2"));
   const tick = setInterval(count, 500);
   function count() {
     const seconds = Math.max(0, Math.ceil((ends - performance.now()) / 1000));
     left.textContent = seconds >= 60 ? `${Math.floor(seconds / 60)} min ${seconds % 60} s left` : `${seconds} s left`;
     left.classList.toggle("soon", seconds <= 20);
-    if (seconds === 0) buttons.forEach((each) => (each.disabled = true));
+    if (seconds === 0) able(false);
   }
   count();
 
-  function finish(words) {
+  function stop() {
+    clearInterval(tick);
+    clearTimeout(timer);
+    watch.disconnect();
+  }
+
+  function finish(told, { more = null, stays = STAYS } = {}) {
     if (decided) return;
     decided = true;
-    clearInterval(tick);
-    clearTimeout(ready);
+    stop();
     const hadFocus = card.contains(document.activeElement);
-    fill(card, h("p", { role: "status" }, h("code", {}, call.tool), " — ", words));
+    fill(card, h("p", { role: "status" }, h("span.did", {}, headline({ ...words, changes: null, more: "" })), " — ", told), more);
     card.classList.add("over");
     if (hadFocus) card.focus();
-    done(words);
+    done(stays);
+  }
+
+  /** A rule was stored with the answer: say which, and offer to take it back. */
+  function stored(kept) {
+    const place = h("div");
+    const undo = h("div.actions", {}, button("Undo", async (event) => {
+      event.currentTarget.disabled = true;
+      try {
+        const { rules: known } = await get(`/v1/trust/${seg(call.sender_id)}`);
+        const same = known.filter((each) => each.tool === kept.tool && each.pattern === kept.pattern && each.reach === (kept.reach ?? "exact"));
+        for (const each of same) await patch(`/v1/trust/${seg(call.sender_id)}`, { remove_rule: each.id });
+        fill(undo, h("p", { role: "status" }, "The rule is gone. You are asked again; a run that goes on now may still follow it until it ends."));
+        card.focus();
+      } catch (error) {
+        fill(place, problem(error));
+        undo.querySelector("button").disabled = false;
+      }
+    }));
+    finish("allowed, and from now on without asking.", { more: [h("p.rule", {}, "Stored: ", h("code", {}, rule(kept))), undo, place], stays: UNDO_STAYS });
   }
 
   return {
@@ -178,16 +240,19 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
     get decided() {
       return decided;
     },
+    /** Escape: back from the rules to the five answers; whether it meant something. */
+    back() {
+      if (decided || choosing.hidden) return false;
+      choose(false);
+      return true;
+    },
     /** It waits no more: say what was decided, and by whom. */
     async gone() {
       if (decided) return;
-      const words = await decidedWords(call);
-      if (words) finish(words);
+      const told = await decidedWords(call);
+      if (told) finish(told);
     },
-    leave() {
-      clearInterval(tick);
-      clearTimeout(ready);
-    },
+    leave: stop,
   };
 }
 
@@ -211,10 +276,14 @@ export function approvalCards(place, { showLink = false, wanted = () => true, ch
   }
 
   function onKey(event) {
-    if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || !/^[1-5]$/.test(event.key)) return;
+    if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || !/^(?:[1-5]|Escape)$/.test(event.key)) return;
     if (event.target.closest?.("input:not([type=radio]), textarea, select, dialog")) return;
     const card = active();
     if (!card) return;
+    if (event.key === "Escape") {
+      if (card.back()) event.preventDefault();
+      return;
+    }
     event.preventDefault();
     card.answer(Number(event.key));
   }
@@ -224,12 +293,12 @@ export function approvalCards(place, { showLink = false, wanted = () => true, ch
     if (cards.has(key) || !wanted(call)) return;
     const card = approvalCard(call, {
       showLink,
-      done: () => {
+      done: (stays) => {
         mark();
         setTimeout(() => {
           card.element.remove();
           cards.delete(key);
-        }, 6000);
+        }, stays);
       },
     });
     cards.set(key, card);
@@ -245,7 +314,7 @@ export function approvalCards(place, { showLink = false, wanted = () => true, ch
       fill(wrong);
       if (waiting.some((item) => wanted(item) && !cards.has(keyOf(item)))) {
         for (let before = null, page = null; !page || page.more; before = page.next) {
-          page = await get(`/v1/approvals${before === null ? "" : `?before=${seg(before)}`}`);
+          page = await get(`/v1/page/approvals${before === null ? "" : `?before=${seg(before)}`}`);
           for (const call of page.approvals) take(call);
         }
       }

@@ -1,8 +1,7 @@
 // One change of a run: what it is, why it deserves a look, and its diff, which is asked for when it is unfolded.
 
-import { diff as plainDiff } from "./approval.js";
 import { get } from "./api.js";
-import { diffTable } from "./diff.js";
+import { diffTable, plainDiff } from "./diff.js";
 import { fill, h, problem } from "./dom.js";
 import { bytes, line, plural, quoted } from "./text.js";
 

@@ -26,6 +26,7 @@ export function compose({ go }) {
   const lifetime = h("select", { id: "lifetime" }, LIFETIMES.map(([seconds, text]) => h("option", { value: String(seconds) }, text)));
   lifetime.value = String(state.expires);
   let people = new Map();
+  let before = new URLSearchParams(location.search).get("again") ?? ""; // a dispatch that is sent once more
 
   const picker = h("input.picker", { type: "file", id: "files", multiple: true, on: { change: () => {
     take([...picker.files]);
@@ -90,6 +91,18 @@ export function compose({ go }) {
   }
   to.addEventListener("change", describe);
 
+  /** Fill in what was sent before, once; files are chosen anew. */
+  async function again() {
+    const id = before;
+    before = "";
+    if (!id || task.value) return;
+    const sent = await get(`/v1/page/dispatches/${seg(id)}`);
+    task.value = sent.task;
+    for (const { name, control } of texts) control.value = sent[name] ?? "";
+    links.value = (sent.links ?? []).join("\n");
+    if (sent.files.length) fill(filesTrouble, h("p.care", {}, `Choose its files again: ${sent.files.map((file) => line(file.name)).join(", ")}.`));
+  }
+
   async function load() {
     try {
       const { trust } = await get("/v1/contacts");
@@ -99,6 +112,7 @@ export function compose({ go }) {
         [...people].map(([peer, row]) => h("option", { value: peer }, row.alias ? `${cut(line(row.alias), 60)} (${line(peer)})` : line(peer))));
       to.value = people.has(wanted) ? wanted : "";
       describe();
+      await again();
       nobody.hidden = people.size > 0;
       form.hidden = !people.size && !task.value && !files.length;
     } catch (error) {

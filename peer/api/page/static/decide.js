@@ -17,7 +17,8 @@ export function decideForm(item, decided) {
   const known = new Set();
   const folders = [];
   const sees = (labels) => (labels?.length ? [`a run there sees ${labels.map(line).join(", ")}`] : []);
-  const hint = (each) => [each.reason ?? "", ...sees(suggestion.toolchains?.[each.cwd]), ...(suggestion.obstacles?.[each.cwd] ?? [])].filter(Boolean).join("; ");
+  const suggests = (each) => (each.reason ? `${each.cwd === suggestion.cwd ? "suggested: " : ""}${each.reason}` : "");
+  const hint = (each) => [suggests(each), ...sees(suggestion.toolchains?.[each.cwd]), ...(suggestion.obstacles?.[each.cwd] ?? [])].filter(Boolean).join("; ");
   for (const each of [suggestion.cwd ? suggestion : null, ...candidates]) {
     if (!each?.cwd || known.has(each.cwd)) continue;
     known.add(each.cwd);

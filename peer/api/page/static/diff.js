@@ -14,9 +14,9 @@ const SIGNS = { "+": "added", "-": "removed", " ": "same" };
 /**
  * Return {element, places, colour, layout} of a diff that has all of its file around each change; null for what cannot
  * be read as one. `places()`: where each change begins, to be focussed; `colour(colours)`: as the API gives them;
- * `layout(split)`: one column or two.
+ * `layout(split)`: one column or two. `most`: rows that are drawn at once; `plainly`: nothing stands above a lone change.
  */
-export function diffTable(diff, label) {
+export function diffTable(diff, label, { most = MOST_ROWS, plainly = false } = {}) {
   const told = read(diff);
   if (!told) return null;
   const parts = hunks(told.rows).map((each) => ({ ...each, above: [], body: h("tbody") }));
@@ -26,7 +26,7 @@ export function diffTable(diff, label) {
   let cells = [];
   let colours = null;
   let split = false; // as it is drawn: what is only added or only removed needs no second column
-  let limit = MOST_ROWS;
+  let limit = most;
 
   function draw() {
     cells = [];
@@ -66,7 +66,7 @@ export function diffTable(diff, label) {
         }, "plain")
       : null;
     const words = first ? `Change ${changes.indexOf(part) + 1} of ${changes.length}, line ${first.new || first.old}` : null;
-    if (!more && !words) return null;
+    if (!more && (!words || (plainly && changes.length === 1))) return null;
     return h("tr", {}, wide(h("td.place", { tabindex: first ? "-1" : null }), more, words ? h("span", {}, words) : null));
   }
 
@@ -143,4 +143,12 @@ export function diffTable(diff, label) {
       draw();
     },
   };
+}
+
+/** A diff as it is, for what is none of one file. */
+export function plainDiff(text) {
+  const shown = excerpt(text, { characters: 40_000, lines: 400 }).split("\n");
+  const kind = (row) => (/^(?:\+\+\+|---)/.test(row) ? "head" : { "+": "added", "-": "removed", "@": "place" }[row[0]] ?? "same");
+  return h("pre.diff", { "aria-label": "What it changes, line by line", role: "group", tabindex: "0" },
+    shown.map((row) => h(`span.${kind(row)}`, {}, `${row}\n`)));
 }

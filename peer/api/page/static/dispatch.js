@@ -1,18 +1,22 @@
-// One dispatch: what was asked, the decision, the calls that wait, the trace as it grows, the result and its files.
+// One dispatch: what was asked, the decision, the calls that wait, how it ended, the trace as it grows.
 
-import { download, get, post, seg } from "./api.js";
+import { get, post, seg } from "./api.js";
 import { approvalCards } from "./approval.js";
 import { changesCard } from "./changes.js";
 import { busy, button, confirm, fill, h, long, problem } from "./dom.js";
 import { decideForm } from "./decide.js";
+import { fileList } from "./files.js";
 import { heldCard } from "./held.js";
+import { resultCard } from "./outcome.js";
 import { onWaiting, state } from "./state.js";
-import { bytes, duration, line, quoted, stateOf, until, whole } from "./text.js";
+import { cut, line, quoted, stateOf, until, whole } from "./text.js";
 import { traceView } from "./trace.js";
 
 const OPEN = new Set(["queued", "pending", "accepted", "running", "held"]);
 const PROSE = "pre.prose"; // words of people and agents, as they were written
 const LIVE = new Set(["accepted", "running"]);
+const NARROW = "(max-width: 48rem)"; // where a call that waits would begin below the fold
+const TITLE = 120; // characters of a task that stand above it
 
 /** What ended or decided a dispatch, and by whom, in words; "" while it is open. */
 export function endedWords(item) {
@@ -35,76 +39,26 @@ export function endedWords(item) {
   }
 }
 
+/** How it ended, on top; what failed with the reason and what helps. */
+function ended(item) {
+  const words = endedWords(item);
+  if (!words) return null;
+  const bad = ["failed", "rejected"].includes(item.status);
+  return h(bad ? "div.problem" : "div", {}, h("p.ended", {}, words), bad && item.fix ? h("p.hint", {}, `What helps: ${item.fix}`) : null);
+}
+
 /** A sentence of the API, as one that stands alone. */
 function sentence(words) {
   return `${words[0].toUpperCase()}${words.slice(1)}.`;
 }
 
-function whetherHere(file) {
-  if (file.ready) return "";
-  if (file.removed) return ", removed";
-  return file.withheld ? ", no longer given out" : ", not here yet";
+/** The task's first line, which is what a dispatch is called here; `all`: whether that is the whole task. */
+function titleOf(task) {
+  const first = task.trim().split("\n")[0].trim();
+  return { title: cut(line(first), TITLE), all: first === task.trim() && line(first).length <= TITLE };
 }
 
-function files(item, role, title) {
-  const list = role === "returned" ? item.result?.files ?? [] : item.files ?? [];
-  if (!list.length) return null;
-  const trouble = h("div");
-  return h(
-    "section",
-    {},
-    h("h3", {}, title),
-    h(
-      "ul.files",
-      {},
-      list.map((file, position) =>
-        h("li", {},
-          h("span.name", {}, line(file.name)),
-          h("span.hint", {}, `${bytes(file.size)}${whetherHere(file)}`),
-          file.ready
-            ? h("button", {
-                type: "button",
-                "aria-label": `Save ${line(file.name)}`,
-                on: { click: (event) => busy(event.currentTarget, trouble, () => download(item.dispatch_id, role, position, file.name)) },
-              }, "Save")
-            : null)),
-    ),
-    trouble,
-  );
-}
-
-/** What the machine that ran it counted, in words; "" where it counted nothing. */
-function countsText({ calls_allowed: allowed, calls_denied: denied, files_changed: changed }) {
-  if (allowed === undefined) return "";
-  const files = changed === undefined ? "what changed was not counted" : `${changed} ${changed === 1 ? "file" : "files"} changed`;
-  return `${allowed} ${allowed === 1 ? "call" : "calls"} allowed, ${denied} denied; ${files}`;
-}
-
-function result(item) {
-  const told = item.result;
-  if (!told) return null;
-  const usage = told.usage ?? {};
-  const facts = [
-    usage.seconds ? `took ${duration(usage.seconds)}` : "",
-    usage.turns ? `${usage.turns} ${usage.turns === 1 ? "turn" : "turns"}` : "",
-    usage.cost_usd ? `${usage.cost_usd.toFixed(2)} US dollars` : "",
-    told.sandbox?.tier ? `sandbox: ${told.sandbox.tier}` : "",
-  ].filter(Boolean);
-  const counted = countsText(told.counts ?? {});
-  return h(
-    "section.card.result",
-    { "aria-labelledby": "result-title" },
-    h("h2", { id: "result-title" }, told.status === "completed" ? "Result" : "How it ended"),
-    counted ? h("p.counts", {}, `Counted by the machine that ran it: ${counted}.`) : null,
-    told.reason ? h("p.care", {}, told.reason) : null,
-    told.fix ? h("p.care", {}, `What helps: ${told.fix}`) : null,
-    told.reply ? long(told.reply, 20000, PROSE) : h("p.quiet", {}, "It gave no answer in words."),
-    files(item, "returned", "Returned files"),
-    item.landing ? h("p.landing", {}, `Changes: ${item.landing.words}.`) : null,
-    facts.length ? h("p.hint", {}, facts.join(" · ")) : null,
-  );
-}
-
+/** The task and what came with it; null where the title above says it all. */
 function asked(item) {
   const texts = state.texts.filter(({ name }) => item[name]);
   const count = item.unknown_fields ?? 0;
@@ -113,20 +67,25 @@ function asked(item) {
     item.unseen_fields?.length ? h("p.care", {}, "Not seen by its recipient, whose version did not know them: ", line(item.unseen_fields.join(", "))) : null,
     texts.filter((text) => text.long).map(({ name, heading }) => [h("h3", {}, heading), long(item[name], 4000, PROSE)]),
     item.links?.length ? [h("h3", {}, "Links, as text"), h("ul.links", {}, item.links.map((each) => h("li", {}, line(each))))] : null,
-    files(item, "attachments", "Files that came with it"),
+    fileList(item.dispatch_id, "attachments", item.files ?? [], "Files that came with it"),
     texts.filter((text) => !text.long).map(({ name, heading }) => h("p.hint", {}, `${heading}: `, quoted(item[name]))),
     Object.keys(item.meta ?? {}).length
       ? h("p.hint", {}, "Metadata: ", Object.entries(item.meta).map(([name, value]) => `${quoted(name)} = ${quoted(value)}`).join("; "))
       : null,
     item.parent ? h("p.hint", {}, h("a", { href: `/dispatches/${seg(item.parent)}` }, "It follows an earlier dispatch")) : null,
   ];
-  return h("section.card", { "aria-labelledby": "task-title" }, h("h2", { id: "task-title" }, "Task"), long(item.task, 6000, PROSE), more);
+  const shown = more.flat(Infinity).filter(Boolean);
+  const { all } = titleOf(item.task);
+  if (!shown.length && all) return null;
+  return h("section.card", { "aria-labelledby": "task-title" },
+    h("h2", { id: "task-title" }, all ? "What came with it" : "Task"), all ? null : long(item.task, 6000, PROSE), shown);
 }
 
 export function dispatch({ id }) {
   const place = h("div", {}, h("h1", {}, "Dispatch"), h("p.quiet", {}, "Loading…"));
   const head = h("div");
   const said = h("div", { role: "status" });
+  const controls = h("div");
   const decide = h("div");
   const cardsPlace = h("div.cards");
   const outcome = h("div");
@@ -134,10 +93,13 @@ export function dispatch({ id }) {
   const changes = h("div");
   const sets = new Map(); // attempt → its card and how it stood when it was drawn
   const task = h("div");
-  const trace = traceView();
+  const trace = traceView(() => ({ folder: item?.cwd ?? "", reply: item?.result?.reply ?? "" }));
   let item = null;
   let drawn = "";
+  let result = "";
+  let files = "";
   let early = [];
+  let newest = null; // what the stream told last of it
   const cards = approvalCards(cardsPlace, { wanted: (call) => call.dispatch_id === id });
   // Of several cards the one in focus, else the first.
   const onKey = (event) => {
@@ -147,26 +109,45 @@ export function dispatch({ id }) {
     if (card?.key(event.key)) event.preventDefault();
   };
   document.addEventListener("keydown", onKey);
-  const stop = onWaiting((waiting) => cards.sync(waiting.filter((each) => each.dispatch_id === id)));
+  const stop = onWaiting((waiting) => {
+    cards.sync(waiting.filter((each) => each.dispatch_id === id));
+    if (item !== null && LIVE.has(item.status)) drawHead();
+  });
 
-  function draw() {
+  function drawHead() {
     const open = OPEN.has(item.status);
     const received = item.direction === "received";
     const left = until(item.expires_at);
+    const asks = received && LIVE.has(item.status) && state.waiting.some((each) => each.dispatch_id === id);
+    const away = item.status === "queued" && !item.peer_online;
     fill(
       head,
       h("p.crumb", {}, h("a", { href: received ? "/inbox" : "/sent" }, received ? "Inbox" : "Sent")),
-      h("h1", {}, received ? "From " : "To ", h("span.person", {}, line(item.peer))),
+      h("h1.asked-for", {}, titleOf(item.task).title),
+      h("p.people-of", {}, received ? "From " : "To ",
+        h("a", { href: `/contacts/${seg(item.peer)}` }, h("span.person", {}, line(item.alias || item.peer))),
+        item.alias ? h("span.hint", {}, line(item.peer)) : null),
       h("p.facts", {},
-        h("span.state", { "data-state": item.status === "pending" && received ? "decide" : item.status }, stateOf(item)),
+        h("span.state", { "data-state": asks || (item.status === "pending" && received) ? "decide" : item.status },
+          asks ? "Waits for you" : away ? `Waits until ${line(item.alias || item.peer)} is online` : stateOf(item)),
         h("span", {}, `sent ${whole(item.created)}`),
-        ["queued", "pending"].includes(item.status) && left ? h("span", {}, `ends in ${left}`) : null,
+        ["queued", "pending"].includes(item.status) && left ? h("span", {}, received ? `answer within ${left}` : `${left} left to answer`) : null,
         h("span.hint", {}, `…${item.dispatch_id.slice(-8)}`)),
-      endedWords(item) ? h("p.ended", {}, endedWords(item)) : null,
+      ended(item),
       item.removed ? h("p.hint", {}, sentence(item.removed.message)) : null,
-      LIVE.has(item.status) && item.cwd ? h("p.hint", {}, "Runs in ", h("code", {}, item.cwd)) : null,
-      open && !(received && ["pending", "held"].includes(item.status)) ? cancel() : null,
     );
+    fill(
+      controls, // below the calls that wait: those come first
+      LIVE.has(item.status) && item.cwd ? h("p.hint", {}, "Runs in ", h("strong", {}, line(item.cwd.split("/").at(-1))), " ", h("code", {}, item.cwd)) : null,
+      open && !(received && ["pending", "held"].includes(item.status)) ? cancel() : null,
+      !open && !received ? h("p", {}, h("a.button", { href: `/compose?to=${seg(item.peer)}&again=${seg(id)}` }, "Send again")) : null,
+    );
+  }
+
+  function draw() {
+    drawHead();
+    const open = OPEN.has(item.status);
+    const received = item.direction === "received";
     const now = `${item.status} ${item.attempt}`;
     if (now !== drawn) {
       fill(decide, received && item.status === "pending" ? decideForm(item, decided) : null);
@@ -174,7 +155,13 @@ export function dispatch({ id }) {
       drawn = now;
       if (!open) fill(said); // what was said of it while it was open
     }
-    fill(outcome, result(item));
+    // Drawn anew only when it is another, so that what was unfolded stays so.
+    const stands = JSON.stringify([item.result, item.landing?.words]);
+    if (stands !== result) {
+      result = stands;
+      fill(outcome, resultCard(item));
+      trace.settle();
+    }
     for (const row of item.changes ?? []) {
       const stood = `${row.state} ${row.in_place} ${row.waits}`;
       const known = sets.get(row.attempt);
@@ -184,7 +171,11 @@ export function dispatch({ id }) {
       if (!known) changes.prepend(card.element);
       card.load();
     }
-    fill(task, asked(item));
+    const came = JSON.stringify(item.files);
+    if (came !== files) {
+      files = came;
+      fill(task, asked(item));
+    }
   }
 
   function cancel() {
@@ -225,10 +216,16 @@ export function dispatch({ id }) {
       draw();
       for (const call of told.approvals ?? []) cards.take(call);
       if (first) {
-        place.replaceChildren(head, said, cardsPlace, outcome, held, changes, task, decide, trace.element);
+        place.replaceChildren(head, said, cardsPlace, controls, outcome, held, changes, task, decide, trace.element);
         trace.take(early, false);
+        if (told.approvals?.length && matchMedia(NARROW).matches) cardsPlace.scrollIntoView();
         early = [];
-        document.title = `${item.direction === "received" ? "From" : "To"} ${line(item.peer)} · dispatch`;
+        document.title = `${titleOf(item.task).title} · dispatch`;
+      }
+      // The stream may have told of a change after this was read and before it arrived.
+      if (newest !== null && newest.updated > item.updated) {
+        newest = null;
+        load();
       }
     } catch (error) {
       if (item === null) fill(place, h("h1", {}, "Dispatch"), problem(error));
@@ -247,7 +244,9 @@ export function dispatch({ id }) {
       else trace.take(events, LIVE.has(item.status));
     },
     dispatch(row) {
-      if (row.dispatch_id !== id || item === null) return;
+      if (row.dispatch_id !== id) return;
+      newest = row;
+      if (item === null) return;
       const before = item.status;
       if (before !== row.status && before === "pending" && item.direction === "received" && !decide.contains(document.activeElement) && !said.textContent) {
         fill(said, h("p.done", {}, OPEN.has(row.status) ? "It was accepted in another window or on the command line." : ""));

@@ -1,8 +1,11 @@
 // What a run returned and nobody has sent yet: the reply, the files and every event as they would be sent, and the choice.
 
 import { get, post, seg } from "./api.js";
-import { busy, button, choice, confirm, fill, fresh, h, long, problem } from "./dom.js";
-import { bytes, line } from "./text.js";
+import { busy, button, choice, confirm, fill, fresh, h, problem } from "./dom.js";
+import { fileList } from "./files.js";
+import { factsLine } from "./outcome.js";
+import { replyView } from "./reply.js";
+import { line } from "./text.js";
 import { eventList } from "./trace.js";
 
 const PAGE = 200;
@@ -82,10 +85,9 @@ export function heldCard(item, decided) {
     h("h2", { id: title }, "Not sent yet"),
     h("p", {}, `The run has ended (${line(held.status)}). ${peer} knows that, and nothing else of it, until you have looked.`),
     held.reason ? h("p.care", {}, line(held.reason)) : null,
-    held.reply ? long(held.reply, 20000, "pre.prose") : h("p.quiet", {}, "It gave no answer in words."),
-    held.files.length
-      ? h("ul.files", {}, held.files.map((file) => h("li", {}, h("span.name", {}, line(file.name)), h("span.hint", {}, bytes(file.size)))))
-      : null,
+    factsLine(held),
+    held.reply ? replyView(item.dispatch_id, held.reply) : h("p.quiet", {}, "It gave no answer in words."),
+    fileList(item.dispatch_id, "returned", held.files, "Returned files"),
     trace,
     h("fieldset", { on: { change: settle } }, h("legend", {}, "What is sent"), parts),
     actions, trouble);

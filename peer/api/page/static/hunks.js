@@ -9,7 +9,8 @@ const ALIKE = 0.3; // of a line that must have stayed for its words to be compar
 /**
  * Read a diff of one file: {head: [line], rows: [{sign, text, old, new, ended, mate}]}; null for what is none.
  * `sign` is "+", "-" or " "; `old` and `new` are line numbers, 0 for none; `mate` is the row that a changed one replaces
- * or is replaced by; `ended` is false for a last line without a newline. Rows are counted, never guessed by their looks.
+ * or is replaced by; `ended` is false for a last line without a newline, `apart` is true
+ * where lines of the file are missing before it. Rows are counted, never guessed by their looks.
  */
 export function read(diff) {
   const lines = diff.split("\n");
@@ -23,6 +24,7 @@ export function read(diff) {
     if (!range) return null;
     const [, a, b = "1", c, d = "1"] = range;
     let [old, new_, before, after] = [Number(a), Number(c), Number(b), Number(d)];
+    const begins = rows.length;
     while (before || after || lines[at] === NO_NEWLINE) {
       const line = lines[at++];
       const sign = line?.[0];
@@ -39,6 +41,7 @@ export function read(diff) {
         after -= 1;
       } else return null;
     }
+    if (begins && rows[begins]) rows[begins].apart = true;
   }
   if (rows.length && rows.every((each) => each.text.endsWith("\r"))) for (const each of rows) each.text = each.text.slice(0, -1);
   for (const [removed, added] of replaced(rows)) {
@@ -50,7 +53,14 @@ export function read(diff) {
   return { head: head.filter((each) => !/^(?:---|\+\+\+) /.test(each)), rows };
 }
 
-const row = (sign, line, old, new_) => ({ sign, text: line.slice(1), old, new: new_, ended: true, mate: null });
+const row = (sign, line, old, new_) => ({ sign, text: line.slice(1), old, new: new_, ended: true, apart: false, mate: null });
+
+/** Return how many lines a diff adds, removes and keeps, as {added, removed, kept}; null for what is none. */
+export function counts(diff) {
+  const rows = read(diff)?.rows ?? [];
+  const of = (sign) => rows.filter((each) => each.sign === sign).length;
+  return rows.length ? { added: of("+"), removed: of("-"), kept: of(" ") } : null;
+}
 
 /** Yield the pairs of removed and added rows that stand together. */
 function* replaced(rows) {
@@ -77,8 +87,12 @@ export function hunks(rows) {
   let now = { hidden: [], rows: [] };
   for (let index = 0; index < rows.length; ) {
     let end = index;
-    while (end < rows.length && near[end] === near[index]) end += 1;
+    while (end < rows.length && near[end] === near[index] && !(end > index && rows[end].apart)) end += 1;
     const part = rows.slice(index, end);
+    if (rows[index].apart && now.rows.length) {
+      found.push(now);
+      now = { hidden: [], rows: [] };
+    }
     if (near[index] || part.length < FOLDED) now.rows.push(...part);
     else {
       if (now.rows.length) found.push(now);

@@ -137,6 +137,9 @@ export function duration(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
+/** Return what something cost, in dollars. */
+export const cost = (usd) => (usd < 0.01 ? "under $0.01" : `$${usd.toFixed(2)}`);
+
 /** Return a number of things in words. */
 export const plural = (count, one, many) => `${count.toLocaleString()} ${count === 1 ? one : many}`;
 
@@ -170,5 +173,8 @@ export function stateOf(row) {
 /** Return a rule of an `always` in words. */
 export function rule(given) {
   const reach = { prefix: ", also with further words", folder: ", and anything below it" }[given.reach] ?? "";
-  return `${line(given.tool)}: ${lineExcerpt(given.pattern)}${reach}`;
+  const own = given.tool !== "Bash" && /^\$WORKSPACE\/(.+)$/.exec(given.pattern); // how rules spell the run's own folder
+  return own
+    ? `${line(given.tool)}: ${lineExcerpt(own[1])}${reach}, in the run’s own folder`
+    : `${line(given.tool)}: ${lineExcerpt(given.pattern)}${reach}`;
 }

@@ -85,7 +85,7 @@ export class Windowed {
     if (!row) return;
     const focused = row.contains(document.activeElement);
     row.replaceChildren(this.render(item, index));
-    if (focused) row.querySelector("a, button")?.focus();
+    if (focused) row.querySelector("a, button, summary")?.focus();
     this.#measure(index, row);
     this.plan();
   }
