@@ -19,6 +19,8 @@ pass_app = click.make_pass_decorator(App)
 
 limit_option = click.option("--limit", type=click.IntRange(1, 1000), help="At most so many; all without it.")
 
+raw_option = click.option("--raw", is_flag=True, help="Show replies as they were written, their Markdown not drawn.")
+
 BYTE_ORDER_MARK = "\ufeff"
 
 

@@ -19,6 +19,16 @@ def short(identity: object) -> str:
     return str(identity)[-8:]
 
 
+def short_request(request: str, among: Iterable[str] = ()) -> str:
+    """Return the last 8 characters of a request's id, or as many as tell it from those `among` which it waits."""
+    others = [each for each in among if each != request]
+    for length in range(8, len(request)):
+        end = request[-length:].lstrip("-")  # or it would be an option
+        if end and not any(each.startswith(end) or each.endswith(end) for each in others):
+            return end
+    return request
+
+
 def resolve(source: Source, given: str, *, directions: Iterable[Direction] = ("received", "sent")) -> str:
     """Return the full id that `given` means. Raises Invalid if it is no id or fits several, NotFound if it fits none.
 
