@@ -21,7 +21,7 @@ SECTIONS = {
         "status": Entry("cli.dispatches", "status", "Show one dispatch with its full trace."),
         "accept": Entry("cli.decisions", "accept", "Run a dispatch that was sent to me."),
         "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to me."),
-        "approvals": Entry("cli.decisions", "approvals", "List the tool calls that wait for an answer."),
+        "approvals": Entry("cli.decisions", "approvals", "Answer the tool calls that wait."),
         "changes": Entry("cli.review", "changes", "Show what a run changed in my folders."),
         "apply": Entry("cli.review", "apply", "Put changes of a run in place."),
         "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
@@ -64,6 +64,7 @@ SECTIONS = {
         "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
         "completion": Entry("cli.completion", "completion", "Print the completion script of a shell."),
         "help": Entry("cli.help", "help_", "Explain a command."),
+        "man": Entry("cli.manual", "man", "Show a manual page, or write all of them."),
         "version": Entry("cli.help", "version", "Show the version."),
     },
 }
@@ -82,6 +83,7 @@ MEANT = {
     **dict.fromkeys(("init", "install", "begin"), "setup"),
     **dict.fromkeys(("signin", "sign-in", "auth", "register"), "login"),
     **dict.fromkeys(("health", "check", "ping"), "doctor"),
+    **dict.fromkeys(("manual", "docs"), "man"),
     **dict.fromkeys(("web", "page", "ui", "gui"), "open"),
 }
 """Words that other programs have for what is called otherwise here: suggested, never taken for it."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from cli.ids import short
 from cli.output import Output, local_time, string
-from cli.values import home, size, used, when, when_exactly
+from cli.values import ends, home, size, used, when_exactly
 from peer.client.blocking import Document
 from peer.dispatches.counts import counts_text
 from peer.dispatches.quoting import MAX_REASON, quoted, word
@@ -279,7 +279,7 @@ def scope_line(scopes: Mapping[str, object] | None) -> str:
     if scopes.get("paths"):
         parts.append("in " + string([home(path) for path in _list(scopes["paths"])]))
     if scopes.get("expires"):
-        parts.append("ends " + when(scopes["expires"]))
+        parts.append(ends(scopes["expires"]))
     return "; ".join(parts)
 
 

@@ -12,9 +12,10 @@ from cli.completion import everyone
 from cli.display import scope_line, show_histories, show_network, unknown_fields
 from cli.ids import FULL, check, short, the_one
 from cli.listing import note_of_more
-from cli.output import interactive, local_time, string
+from cli.output import interactive, string
 from cli.prompts import NoAnswer, choose, line
 from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
+from cli.values import when
 from peer.client.blocking import Document
 from peer.protocol.errors import Invalid, NotFound
 
@@ -42,7 +43,7 @@ def invite(app: App, email: str) -> None:
         app.out.line(address, indent=2)
         app.out.line("they type `dispatch accept-invitation -` and paste it", style="dim")
     if document.get("token"):
-        app.out.note(f"token {document['token']}; to take it back: `dispatch invitations withdraw {document['token']}`")
+        app.out.note(f"to take it back: `dispatch invitations withdraw {short(document['token'])}`")
 
 
 @click.group(
@@ -68,7 +69,7 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
     app.out.table(
         ["token", "to", "status", "expires"],
         [
-            [short(row.get("token")), string(row.get("to")), string(row.get("status")), local_time(row.get("expires"))]
+            [short(row.get("token")), string(row.get("to")), string(row.get("status")), when(row.get("expires"))]
             for row in document["sent"]
         ],
         wraps="to",
@@ -82,7 +83,7 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
                 short(row.get("token")),
                 string(row.get("from")),
                 string(row.get("status")),
-                local_time(row.get("expires")),
+                when(row.get("expires")),
                 string(bool(row.get("verified"))),
                 string(row.get("fingerprint")),
             ]

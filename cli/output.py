@@ -57,6 +57,7 @@ class Output:
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
         self.raw = False
+        self._working = ""
 
     def document(self, document: object, *, one_line: bool = False) -> None:
         """Write one JSON document to stdout."""
@@ -143,6 +144,23 @@ class Output:
                 line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
                 _echo(line.rstrip(), sys.stdout)
 
+    def working(self, words: str) -> None:
+        """Show on a terminal what is waited for, until the next line of output; "" for nothing more."""
+        if self.json or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            return
+        self._erase()
+        if words:
+            shown = layout.wrap(text.line(words), layout.width(sys.stderr) - 1)[0]
+            sys.stderr.write(_styled(shown, "dim", sys.stderr))
+            sys.stderr.flush()
+            self._working = shown
+
+    def _erase(self) -> None:
+        if self._working:
+            self._working = ""
+            sys.stderr.write("\r\x1b[K")  # to the beginning of the line, and erase it (ECMA-48, EL)
+            sys.stderr.flush()
+
     def note(self, content: str) -> None:
         """Write a remark for a person to stderr; with --json it is left out."""
         if not self.json:
@@ -173,6 +191,7 @@ class Output:
 
     def _write(self, safe: str, style: str | None, *, err: bool, indent: int = 0, hanging: int = 2) -> None:
         stream = sys.stderr if err else sys.stdout
+        self._erase()
         room = layout.width(stream) - indent if stream.isatty() else sys.maxsize
         for piece in layout.wrap(safe, room, hanging=hanging):
             _echo(_styled(" " * indent + piece, style, stream), stream)

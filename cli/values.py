@@ -32,6 +32,18 @@ def when(stamp: object, *, now: float | None = None) -> str:
         return stamp
 
 
+def ends(stamp: object) -> str:
+    """Return when something ends: `ends in 30 days`, `ended 3 h ago`."""
+    shown = when(stamp)
+    return f"ended {shown}" if shown.endswith(" ago") else f"ends {shown}"
+
+
+def lasting(stamp: object) -> str:
+    """Return since when something is so: `for 3 h`, or `since` a date."""
+    shown = when(stamp)
+    return f"for {shown.removesuffix(' ago')}" if shown.endswith(" ago") else f"since {shown}"
+
+
 def when_exactly(stamp: object) -> str:
     """Return a time from now and as a local time: `2 min ago, 2026-11-22 13:00:05 CET`."""
     relative, full = when(stamp), local_time(stamp)
