@@ -18,8 +18,8 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
-from cli.completion import command_names
 from cli.commands import SECTIONS, dispatch
+from cli.completion import command_names
 from peer import VERSION
 from peer.protocol.errors import Unavailable
 

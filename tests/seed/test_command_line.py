@@ -71,6 +71,7 @@ WITHOUT = {
     "verify-receipt": ["verify-receipt", "nothing.receipt"],
     "demo": ["demo", "--yes"],
     "help": ["help"],
+    "man": ["man"],
     "version": ["version"],
 }
 """Commands that use no sign-in."""
