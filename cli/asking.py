@@ -76,6 +76,8 @@ def show_call(out: Output, call: Document, task: Task) -> None:
     if call.get("diff"):
         show_diff(out, str(call["diff"]))
     if rest := _unsaid(call):
+        if call.get("tool") in ("Bash", "Write", "Edit"):
+            out.line("also:", indent=2)
         show_input(out, rest, indent=2)
     if call.get("resolved_path"):
         out.line(f"on this machine: {home(call['resolved_path'])}", indent=2)

@@ -149,19 +149,10 @@ def parse_and_run(app: App, args: Sequence[str]) -> int:
         click.echo(error.format_message(), err=True)
         return USAGE
     except click.ClickException as error:
-        app.out.error(Invalid(error.format_message(), fix=_fix(error)))
+        from cli import mistakes
+
+        app.out.error(Invalid(mistakes.said(error), fix=mistakes.fix(error)))
         return USAGE
     except click.Abort:
         raise KeyboardInterrupt from None
     return result if isinstance(result, int) else DONE
-
-
-def _fix(error: click.ClickException) -> str:
-    ctx = error.ctx if isinstance(error, click.UsageError) else None
-    see = f"see `{ctx.command_path if ctx else 'dispatch'} --help`"
-    takes_text = ctx is not None and any(isinstance(param, click.Argument) for param in ctx.command.params)
-    if isinstance(error, click.NoSuchOption) and takes_text:
-        return f"{see}; a text that begins with a dash goes after ` -- `"
-    if takes_text and "unexpected extra argument" in error.message:
-        return f"{see}; a text of several words goes in quotes"
-    return see

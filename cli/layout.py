@@ -99,11 +99,11 @@ def _parts(word: str, gap: str) -> list[tuple[str, str]]:
 
 def pair(name: str, value: Sequence[str], *, label: int, room: int) -> list[list[Styled]]:
     """Return the lines of a name and its values: beside each other, or on a narrow terminal one below the other."""
-    beside = label + GAP
+    beside, hanging = label + GAP, 2 if len(value) > 1 else 0
     if room < NARROW and any(cells(each) > room - beside for each in value):
         lines: list[list[Styled]] = [[(name, "name")]]
-        return lines + [[("  " + piece, "")] for each in value for piece in wrap(each, room - 2, hanging=2)]
-    pieces = [piece for each in value for piece in wrap(each, room - beside, hanging=2 if len(value) > 1 else 0)]
+        return lines + [[("  " + piece, "")] for each in value for piece in wrap(each, room - 2, hanging=hanging)]
+    pieces = [piece for each in value for piece in wrap(each, room - beside, hanging=hanging)]
     lines = [[(" " * beside + piece, "")] for piece in pieces]
     if pieces:
         lines[0] = [(name + " " * (label - cells(name)), "name"), (" " * GAP, ""), (pieces[0], "")]

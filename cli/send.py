@@ -179,7 +179,7 @@ def _readable(path: Path) -> Path:
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises for a name that is too long
         there = os.path.exists(path)  # noqa: PTH110 - as above
         wrong = f"{path} is not a plain file" if there else f"there is no file {path}"
-        raise Invalid(wrong, fix="--file takes files, each by itself")
+        raise Invalid(wrong, fix="check the path; `--file` takes one file, and may be repeated")
     return path.absolute()
 
 

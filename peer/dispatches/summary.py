@@ -65,8 +65,9 @@ def _command(values: Mapping[str, object]) -> str:
     """The command's first line. Its description, which is the model's word for it, is left to the whole call."""
     first, *rest = _text(values, "command").strip().split("\n")
     shown = line(first, limit=COMMAND)
-    more = f" and {len(rest)} more line{'' if len(rest) == 1 else 's'}" if rest else ""
-    return f"Run {shown}{more}" if shown else "Run a command"
+    if rest:
+        return f"Run a script of {len(rest) + 1:,} lines: {shown}"
+    return f"Run {shown}" if shown else "Run a command"
 
 
 def _writing(tool: str, call: Document, values: Mapping[str, object]) -> str:

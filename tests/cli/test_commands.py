@@ -387,7 +387,7 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
         (["--file", "a" * 300], 2, "there is no file aaa"),
         (["--file", "."], 2, ". is not a plain file"),
         (["--file", "/dev/null"], 2, "/dev/null is not a plain file"),
-        (["--nonsense"], 2, "No such option"),
+        (["--nonsense"], 2, "there is no option"),
     ],
 )
 def test_send_refuses_before_it_asks(cli: Cli, api: FakeApi, args: list[str], code: int, said: str) -> None:
@@ -855,7 +855,7 @@ def test_usage_errors_are_json_too(cli: Cli) -> None:
         assert outcome.code == 2
         assert outcome.document["error"]["code"] == 422
         assert "--help" in outcome.document["error"]["fix"]
-    assert "Did you mean 'inbox'" in cli("inbx").err
+    assert "did you mean `dispatch inbox`?" in cli("inbx").err
     assert cli("send", "bob", "--", "--json").code == 1, "after -- it is the task"
 
 
