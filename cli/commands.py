@@ -27,7 +27,7 @@ SECTIONS = {
         "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
     },
     "Dispatches": {
-        "watch": Entry("cli.dispatches", "watch", "Follow one dispatch live."),
+        "watch": Entry("cli.watch", "watch", "Follow one dispatch live."),
         "cancel": Entry("cli.dispatches", "cancel", "Stop a dispatch, whichever side I am on."),
         "fetch": Entry("cli.fetch", "fetch", "Put returned files in a new folder."),
         "receipt": Entry("cli.receipts", "receipt", "Export the signed proof of what was asked and done."),

@@ -164,7 +164,7 @@ def approve(app: App, dispatch_id: str, request_id: str | None, always: bool, se
     stored = f": {_rule_text(document['rule'])}" if document.get("rule") else ""
     _show_answer(app, document, call, f"allowed ({grant}{stored})")
     if document.get("rule") and always and not app.out.json:
-        from cli.asking import removal
+        from cli.calls import removal
 
         app.out.note(removal(call))
     return 0
@@ -198,7 +198,7 @@ def _wants_rule(app: App, call: Document, rule: int | None) -> bool:
     rules = offered_rules(call)[(rule or 1) - 1 :][:1]
     if not (rules and interactive()) or app.out.json:
         return True
-    from cli.asking import show_rules
+    from cli.calls import show_rules
 
     show_rules(app.out, rules, call)
     return confirm("Store it?")

@@ -1,4 +1,4 @@
-"""`sent`, `inbox`, `status`, `watch`, `cancel`: reading dispatches, and stopping one. Sending one is in send.py."""
+"""`sent`, `inbox`, `status`, `cancel`: reading dispatches, and stopping one. `send` and `watch` are elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cli.base import DispatchCommand, pass_app, raw_option
 from cli.completion import dispatch_ids
 from cli.ids import resolve, short
 from cli.listing import PAGE, show_list
-from cli.output import interactive, string
+from cli.output import string
 
 STATES = (
     "queued",
@@ -67,39 +67,6 @@ def status(app: App, dispatch_id: str, raw: bool) -> None:
 
     app.out.raw = raw
     show_dispatch(app.out, document)
-
-
-@click.command(cls=DispatchCommand, example="dispatch watch 4e5f6a7b\ndispatch watch 4e5f6a7b --json | jq .kind")
-@id_argument
-@raw_option
-@pass_app
-def watch(app: App, dispatch_id: str, raw: bool) -> None:
-    """Follow one dispatch until it ends, from its first event on. Ctrl-C stops watching, never the run.
-
-    On a terminal, the calls of a run that was sent to me are asked here. With --json, one document a line: {"kind",
-    "id", "data"}.
-    """
-    identity = app.ask(lambda client: resolve(client, dispatch_id))
-    if app.out.json:
-        for event in app.client.events(identity):
-            app.out.document({"kind": event.kind, "id": event.id, "data": event.data}, one_line=True)
-        return
-    from cli.follow_run import follow_run, say_how_to_return
-
-    if interactive() and (document := app.client.dispatch(identity)).get("direction") == "received":
-        follow_run(app, document, asks=True, raw=raw)
-        return
-    from cli.display import LiveView
-
-    app.out.raw = raw
-    view = LiveView(app.out)
-    try:
-        for event in app.client.events(identity):
-            view.event(event.kind, event.data)
-    except KeyboardInterrupt:
-        say_how_to_return(app, identity, asks=False)
-        raise
-    view.end(app.client.dispatch(identity))
 
 
 @click.command(cls=DispatchCommand, example="dispatch cancel 4e5f6a7b --reason 'no longer needed'")

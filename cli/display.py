@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import textwrap
 from collections.abc import Collection, Mapping, Sequence
 
-from cli.ids import short
+from cli.calls import Task, show_call, show_input, show_waiting
+from cli.ids import short, short_request
 from cli.output import Output, local_time, string
 from cli.values import ends, home, size, used, when_exactly
 from peer.client.blocking import Document
 from peer.dispatches.counts import counts_text
 from peer.dispatches.quoting import MAX_REASON, quoted, word
-from peer.dispatches.text import excerpt, line
+from peer.dispatches.text import excerpt
 from peer.protocol.landed import in_words
 
 OUTPUT_LINES = 20
 """Lines of a tool's output that are shown; `--json` has all."""
-INPUT_SHOWN, INPUT_LINES = 4_000, 60
-"""Characters and lines of one field of a tool's input."""
-DIFF_SHOWN, DIFF_LINES = 40_000, 200
-"""Characters and lines of a diff."""
 
 
 def show_dispatch(out: Output, document: Document) -> None:
@@ -65,11 +60,11 @@ def show_dispatch(out: Output, document: Document) -> None:
             out.line(f"run {string(attempt)}:" if attempt else "trace:", style="bold")
         view.event("trace", event)
     if waiting := document.get("approvals"):
-        from cli.asking import Task, show_call
-
-        view.flush()
-        for call in waiting:
+        view.flush(asked={str(call.get("request_id")) for call in waiting})
+        requests = [str(call.get("request_id")) for call in waiting]
+        for request, call in zip(requests, waiting, strict=True):
             show_call(out, call, Task.of(document))
+            show_waiting(out, call, short_request(request, requests))
     view.end(document)
 
 
@@ -216,28 +211,6 @@ def show_event(out: Output, kind: str, event: Document) -> None:
     else:
         out.line(f"{_clock(event)}{word(name)}", indent=2)
         out.quote(string({k: v for k, v in event.items() if k != "kind"}), indent=6)
-
-
-def show_input(out: Output, given: object, *, indent: int) -> None:
-    """Show a tool's input: every field, of a long one head and tail (`--json` has all)."""
-    if not isinstance(given, Mapping):
-        out.quote(string(given), indent=indent)
-        return
-    for name, value in given.items():
-        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        # Head and tail of a long one, so that what asks for an answer stays in sight.
-        shown = excerpt(shown, characters=INPUT_SHOWN, lines=INPUT_LINES)
-        if "\n" in shown:
-            out.quote(f"{line(str(name))}:", indent=indent)
-            out.quote(textwrap.indent(shown, "  "), indent=indent)
-        else:
-            out.quote(f"{line(str(name))}: {shown}", indent=indent)
-
-
-def show_diff(out: Output, diff: str) -> None:
-    """Show a unified diff, added lines green and removed ones red."""
-    for row in excerpt(diff, characters=DIFF_SHOWN, lines=DIFF_LINES).split("\n"):
-        out.quote(row, indent=2, style={"+": "green", "-": "red", "@": "cyan"}.get(row[:1]))
 
 
 def scope_pairs(row: Document) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cli.app import App
-from cli.asking import Task, ask
+from cli.asking import ask
+from cli.calls import Task
 from cli.display import LiveView, show_change_sets, show_toolchains
 from cli.ids import short
 from cli.output import string

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.quoting import word
+from peer.dispatches.summary import summary
 from peer.dispatches.text import block, line
 from peer.protocol.documents import Document
 
@@ -103,7 +104,7 @@ def gate_text(row: Document) -> str:
         lines.append(indent(excerpt(str(row["diff"]), where), "    ", lambda _: True))
     lines.append(f"Call {word(row['request_id'])} of dispatch {str(row['dispatch_id'])[-8:]}.")
     lines.append(f"What this returns goes to {line(str(row['sender_id']))}.")
-    return "\n".join(lines)
+    return "\n".join([summary(row), *lines])
 
 
 def gate(row: Document) -> Question:

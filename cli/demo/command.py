@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 import click
 
 from cli.app import App
-from cli.asking import Task, show_call
 from cli.base import DispatchCommand, pass_app
+from cli.calls import Task, show_call, show_diff
 from cli.demo import scenario
 from cli.demo.processes import DemoProcesses, running
-from cli.display import LiveView, show_diff
+from cli.display import LiveView
 from cli.follow_run import follow_run
 from cli.output import interactive
 from cli.prompts import confirm

@@ -85,7 +85,7 @@ def _writing(tool: str, call: Document, values: Mapping[str, object]) -> str:
     added, removed = counted
     if tool == "Write" and "\n@@ -0,0 " in f"\n{diff}":  # a new file, or one that is empty
         return f"Write {name}, {added:,} line{'' if added == 1 else 's'}"
-    return f"Change {name}, +{added:,} −{removed:,}"
+    return f"{'Rewrite' if tool == 'Write' else 'Change'} {name}, +{added:,} −{removed:,}"
 
 
 def _file(call: Document, values: Mapping[str, object]) -> str:

@@ -185,7 +185,7 @@ CASES = {
         "approvals",
         {"GET /v1/approvals": page_of_calls(approval())},
         [approval()],
-        "Change notes.md, +1 −1",
+        "Rewrite notes.md, +1 −1",
         "request r-1, 1 min left",
         "+one",
         "what this returns goes to alice@example.org",
@@ -198,7 +198,7 @@ CASES = {
             f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "allow"},
         },
         {**ANSWERED, "decision": "allow"},
-        "allowed (once): r-1: Change notes.md, +1 −1",
+        "allowed (once): r-1: Rewrite notes.md, +1 −1",
     ),
     "deny": case(
         f"deny {FIRST} r-1",
@@ -207,7 +207,7 @@ CASES = {
             f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "deny"},
         },
         {**ANSWERED, "decision": "deny"},
-        "denied: r-1: Change notes.md, +1 −1",
+        "denied: r-1: Rewrite notes.md, +1 −1",
     ),
 }
 

@@ -141,7 +141,7 @@ def test_each_answer_is_asked_and_sent(cli: Cli, api: FakeApi) -> None:
     with terminal("accept", FIRST) as screen:
         for typed in ("1", "2", "3", "4", "4 use the copy"):
             shown = plain(screen.until(ANSWER))
-            order = ["Change notes.md, +1 −1", "+one", "on this machine: /home/bob/shop/notes.md", "for abcd5555"]
+            order = ["Rewrite notes.md, +1 −1", "+one", "on this machine: /home/bob/shop/notes.md", "for abcd5555"]
             order += ["“Find why the build fails”", "what this returns goes to alice@example.org", "1  Allow once"]
             places = [shown.index(words) for words in (*order, "5  Decline the dispatch", "Your answer? (1 min left)")]
             assert places == sorted(places), shown
@@ -219,6 +219,12 @@ def test_approvals_asks_each_call_at_a_terminal(cli: Cli, api: FakeApi) -> None:
     assert api.bodies("POST", f"/v1/approvals/{FIRST}/r-1") == [{"decision": "allow", "grant": "once"}]
     with terminal("approvals", "--list") as screen:
         assert screen.end() == 0 and "Your answer" not in screen.shown
+    with terminal("approve", FIRST, "--always") as screen:
+        assert "Write(/home/bob/shop/notes.md)" in screen.until("Store it? [y/N] ")
+        screen.type("\n")
+        screen.until("nothing was answered")
+        assert screen.end() == 1
+    assert len(api.bodies("POST", f"/v1/approvals/{FIRST}/r-1")) == 1
 
 
 def test_what_was_typed_before_the_question_is_no_answer(cli: Cli, api: FakeApi) -> None:
