@@ -8,7 +8,7 @@ from cli.app import App
 from cli.calls import Task, show_call, show_raw, show_rules, show_waiting, time_left
 from cli.ids import short_request
 from cli.prompts import NoAnswer, discard_typed_ahead, line
-from cli.values import duration
+from cli.values import countdown
 from peer.client.blocking import Document
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.summary import summary
@@ -80,8 +80,8 @@ class _Question:
         keys = [*self._options, "r"]
         enter = ", Enter: skip" if self._skips else ""
         while True:
-            left = duration(self._left())
-            typed = line(f"Your answer? ({left} left) [{'/'.join(keys)}{enter}] ", seconds=self._left()).strip()
+            left = countdown(self._left())
+            typed = line(f"Your answer? [{'/'.join(keys)}{enter}] ({left} left) ", seconds=self._left()).strip()
             key, _, note = typed.partition(" ")
             known = key.lower() in (*keys, "?") or (not typed and self._skips)
             if known and (not note or key == "4"):

@@ -13,7 +13,7 @@ from typing import Final
 
 from cli.ids import short
 from cli.output import Output, string
-from cli.values import duration, home
+from cli.values import countdown, home
 from peer.client.blocking import Document
 from peer.dispatches.asking import rule_text
 from peer.dispatches.quoting import quoted, word
@@ -133,7 +133,7 @@ def removal(call: Document) -> str:
 
 def show_waiting(out: Output, call: Document, request: str) -> None:
     """Show what names a call in `approve` and `deny`, and how long it waits."""
-    out.line(f"request {word(request)}, {duration(time_left(call))} left", indent=2)
+    out.line(f"request {word(request)}, {countdown(time_left(call))} left", indent=2)
 
 
 def _about(call: Document, task: Task) -> str:

@@ -59,6 +59,12 @@ def duration(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
+def countdown(seconds: float) -> str:
+    """Return the time that is left to answer: `1 min 58 s`, `40 s`."""
+    minutes, rest = divmod(int(seconds), MINUTE)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def home(path: object) -> str:
     """Return a path with `~` for the home folder."""
     shown = str(path)

@@ -186,7 +186,7 @@ CASES = {
         {"GET /v1/approvals": page_of_calls(approval())},
         [approval()],
         "Rewrite notes.md, +1 −1",
-        "request r-1, 1 min left",
+        "request r-1, 1 min 58 s left",
         "+one",
         "what this returns goes to alice@example.org",
         "Write(/home/bob/shop/notes.md)",

@@ -131,7 +131,7 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-ANSWER = "[1/2/3/4/5/r] "
+ANSWER = "[1/2/3/4/5/r] (1 min "
 
 
 def test_each_answer_is_asked_and_sent(cli: Cli, api: FakeApi) -> None:
@@ -143,7 +143,7 @@ def test_each_answer_is_asked_and_sent(cli: Cli, api: FakeApi) -> None:
             shown = plain(screen.until(ANSWER))
             order = ["Rewrite notes.md, +1 −1", "+one", "on this machine: /home/bob/shop/notes.md", "for abcd5555"]
             order += ["“Find why the build fails”", "what this returns goes to alice@example.org", "1  Allow once"]
-            places = [shown.index(words) for words in (*order, "5  Decline the dispatch", "Your answer? (1 min left)")]
+            places = [shown.index(words) for words in (*order, "5  Decline the dispatch", "Your answer? ")]
             assert places == sorted(places), shown
             assert "file_path" not in shown and shown.count("on this machine") == 1
             if typed == "2":
