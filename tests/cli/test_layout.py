@@ -24,6 +24,8 @@ def test_wrapping_loses_no_word_and_cuts_none(words: list[str], room: int, chop:
     """Seen to fail with pieces that were wider, and with words in two."""
     pieces = layout.wrap(" ".join(words), room, chop=chop)
     assert "".join("".join(pieces).split()) == "".join(words)
+    for word in words:
+        assert chop or not set(word).isdisjoint("`漢") or any(word in piece for piece in pieces), (word, pieces)
     for piece in pieces:
         assert layout.cells(piece) <= max(room, 2) or (not chop and (" " not in piece.strip() or "`" in piece))
 
