@@ -183,7 +183,7 @@ def test_version(people: People) -> None:
 
 
 def test_a_mistyped_command_gets_the_nearest_one(people: People) -> None:
-    assert "'inbox'" in people.alice.cli("inbx", status=2).errors
+    assert "`dispatch inbox`" in people.alice.cli("inbx", status=2).errors
 
 
 def test_the_short_id_that_is_shown_is_taken_back(done: Scene) -> None:
