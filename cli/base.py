@@ -19,6 +19,8 @@ pass_app = click.make_pass_decorator(App)
 
 limit_option = click.option("--limit", type=click.IntRange(1, 1000), help="At most so many; all without it.")
 
+raw_option = click.option("--raw", is_flag=True, help="Show replies as they were written, their Markdown not drawn.")
+
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -55,6 +57,14 @@ class DispatchCommand(click.Command):
         write_example(self.example, formatter)
 
 
+class UnknownCommand(click.UsageError):
+    """A command that there is not; `meant` is the one that probably was, or ""."""
+
+    def __init__(self, message: str, ctx: click.Context, meant: str) -> None:
+        super().__init__(message, ctx)
+        self.meant = meant
+
+
 class DispatchGroup(DispatchCommand, click.Group):
     """A group of such commands, which suggests the nearest name for an unknown one.
 
@@ -83,9 +93,7 @@ class DispatchGroup(DispatchCommand, click.Group):
 
             meant = self.meant.get(args[0].lower())
             near = [meant] if meant else difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if near:
-                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
-            raise
+            raise UnknownCommand(f"there is no command {args[0]!r}", ctx, near[0] if near else "") from error
 
 
 class Entry(NamedTuple):

@@ -9,8 +9,9 @@ import click
 from cli.app import App
 from cli.base import DispatchGroup, pass_app
 from cli.login import sign_in_options, sign_in_there
-from cli.output import interactive, local_time, string
+from cli.output import interactive, string
 from cli.prompts import confirm
+from cli.values import lasting
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.protocol.errors import Conflict
 
@@ -92,7 +93,7 @@ def list_(app: App) -> None:
 def _answers(row: Document) -> str:
     if row.get("answers") is None:
         return "-"
-    return f"{'since' if row['answers'] else 'not since'} {local_time(row.get('since'))}"
+    return f"{'' if row['answers'] else 'not '}{lasting(row.get('since'))}"
 
 
 @broker.command("remove", example="dispatch broker remove https://broker.example")

@@ -21,13 +21,13 @@ SECTIONS = {
         "status": Entry("cli.dispatches", "status", "Show one dispatch with its full trace."),
         "accept": Entry("cli.decisions", "accept", "Run a dispatch that was sent to me."),
         "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to me."),
-        "approvals": Entry("cli.decisions", "approvals", "List the tool calls that wait for an answer."),
+        "approvals": Entry("cli.decisions", "approvals", "Answer the tool calls that wait."),
         "changes": Entry("cli.review", "changes", "Show what a run changed in my folders."),
         "apply": Entry("cli.review", "apply", "Put changes of a run in place."),
         "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
     },
     "Dispatches": {
-        "watch": Entry("cli.dispatches", "watch", "Follow one dispatch live."),
+        "watch": Entry("cli.watch", "watch", "Follow one dispatch live."),
         "cancel": Entry("cli.dispatches", "cancel", "Stop a dispatch, whichever side I am on."),
         "fetch": Entry("cli.fetch", "fetch", "Put returned files in a new folder."),
         "receipt": Entry("cli.receipts", "receipt", "Export the signed proof of what was asked and done."),
@@ -66,6 +66,7 @@ SECTIONS = {
         "mcp-config": Entry("cli.mcp_config", "mcp_config", "Print how another agent's program uses dispatch."),
         "completion": Entry("cli.completion", "completion", "Print the completion script of a shell."),
         "help": Entry("cli.help", "help_", "Explain a command."),
+        "man": Entry("cli.manual", "man", "Show a manual page, or write all of them."),
         "version": Entry("cli.help", "version", "Show the version."),
     },
 }
@@ -84,6 +85,7 @@ MEANT = {
     **dict.fromkeys(("init", "install", "begin"), "setup"),
     **dict.fromkeys(("signin", "sign-in", "auth", "register"), "login"),
     **dict.fromkeys(("health", "check", "ping"), "doctor"),
+    **dict.fromkeys(("manual", "docs"), "man"),
     **dict.fromkeys(("web", "page", "ui", "gui"), "open"),
 }
 """Words that other programs have for what is called otherwise here: suggested, never taken for it."""
@@ -149,19 +151,10 @@ def parse_and_run(app: App, args: Sequence[str]) -> int:
         click.echo(error.format_message(), err=True)
         return USAGE
     except click.ClickException as error:
-        app.out.error(Invalid(error.format_message(), fix=_fix(error)))
+        from cli import mistakes
+
+        app.out.error(Invalid(mistakes.said(error), fix=mistakes.fix(error)))
         return USAGE
     except click.Abort:
         raise KeyboardInterrupt from None
     return result if isinstance(result, int) else DONE
-
-
-def _fix(error: click.ClickException) -> str:
-    ctx = error.ctx if isinstance(error, click.UsageError) else None
-    see = f"see `{ctx.command_path if ctx else 'dispatch'} --help`"
-    takes_text = ctx is not None and any(isinstance(param, click.Argument) for param in ctx.command.params)
-    if isinstance(error, click.NoSuchOption) and takes_text:
-        return f"{see}; a text that begins with a dash goes after ` -- `"
-    if takes_text and "unexpected extra argument" in error.message:
-        return f"{see}; a text of several words goes in quotes"
-    return see

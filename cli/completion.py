@@ -63,14 +63,34 @@ def request_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     """Offer the waiting tool calls: of the dispatch that stands before, or of all."""
     from click.shell_completion import CompletionItem
 
+    from cli.ids import short_request
+    from peer.dispatches.summary import summary
     from peer.dispatches.text import line
 
     wanted = str(ctx.params.get("dispatch_id") or "")
+    rows = [row for row in _ask(ctx, lambda app: app.client.approvals()) if wanted in row["dispatch_id"]]
+    ids = [str(row["request_id"]) for row in rows]
+    named = {short_request(request, ids): row for request, row in zip(ids, rows, strict=True)}
     return [
-        CompletionItem(row["request_id"], help=line(str(row.get("tool")), limit=HELP))
-        for row in _ask(ctx, lambda app: app.client.approvals())
-        if row["request_id"].startswith(incomplete) and wanted in row["dispatch_id"]
+        CompletionItem(request, help=line(summary(row), limit=HELP))
+        for request, row in named.items()
+        if request.startswith(incomplete)
     ]
+
+
+def command_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the commands, or those below the ones that stand before."""
+    from click.shell_completion import CompletionItem
+
+    command: click.Command = ctx.find_root().command
+    for word in ctx.params.get("words") or ():
+        found = command.get_command(ctx, word) if isinstance(command, click.Group) else None
+        if found is None:
+            return []
+        command = found
+    if not isinstance(command, click.Group):
+        return []
+    return [CompletionItem(name) for name in command.list_commands(ctx) if name.startswith(incomplete)]
 
 
 def recipients(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

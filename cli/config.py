@@ -66,6 +66,8 @@ def get(app: App, key: str, reveal: bool) -> None:
             app.out.line(str(item))
     else:
         app.out.line(string(value) if value not in ("", None) else "")
+        if value in ("", None):
+            app.out.note(f"it is not set; to set it: `dispatch config set {key} -`")
 
 
 @config.command("set", example="dispatch config set port 8002\ndispatch config set model.api_key - < key.txt")

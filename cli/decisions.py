@@ -7,13 +7,16 @@ from pathlib import Path
 import click
 
 from cli.app import App
-from cli.base import DispatchCommand, pass_app
+from cli.base import DispatchCommand, pass_app, raw_option
 from cli.completion import request_ids
 from cli.dispatches import id_argument
-from cli.ids import matching, resolve, short
+from cli.ids import FULL, matching, resolve, short, short_request
 from cli.output import interactive, string
+from cli.values import home, homes
 from peer.client.blocking import Client, Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
+
+RUNS = ("accepted", "running")
 
 
 @click.command(
@@ -27,13 +30,14 @@ from peer.protocol.errors import Conflict, Invalid, NotFound
     help="The folder it runs in; else the one folder that I granted, or an empty one.",
 )
 @click.option("--follow/--no-follow", default=None, help="Follow the run; on a terminal that is what happens.")
+@raw_option
 @pass_app
-def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) -> int:
+def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None, raw: bool) -> int:
     """Run a dispatch that was sent to me, confined to what I granted its sender.
 
     On a terminal the run is followed and each tool call that needs an answer is asked here. Otherwise the calls wait in
-    `dispatch approvals`, two minutes each, and are denied after that. A run that was left is taken up again by the same
-    command.
+    `dispatch approvals`, two minutes each, and are denied after that. Ctrl-C leaves the run as it is; the same command
+    follows it again.
     """
     from cli.follow_run import confirmed_folder, follow_run, warn_of_obstacles
     from cli.prompts import confirm
@@ -41,17 +45,19 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
     asks = interactive() and not app.out.json and follow is not False
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     folder = str(cwd.expanduser().absolute()) if cwd else None
+    offered = app.client.dispatch(identity) if folder is None or asks else None
+    if asks and offered and offered.get("direction") == "received" and offered.get("status") in RUNS:
+        where = ", in the folder where it began" if folder else ""
+        app.out.line(f"{short(identity)} runs already{where}: its calls are asked here")
+        return follow_run(app, offered, asks=True, raw=raw)
     if folder is None:
-        offered = app.client.dispatch(identity)
-        if asks and offered.get("direction") == "received" and offered.get("status") in ("accepted", "running"):
-            app.out.line(f"{short(identity)} runs already: its calls are asked here")
-            return follow_run(app, offered, asks=True)
+        assert offered is not None
         folder = confirmed_folder(app, offered, asks=asks)
     else:
         found = app.client.folder(identity, folder)
         if asks and found["link"]:
             real = str(found["cwd"])
-            app.out.line(f"{string(folder)} leads through a symbolic link to {string(real)}")
+            app.out.line(f"{home(string(folder))} leads through a symbolic link to {home(string(real))}")
             if not confirm("Run it there?"):
                 app.out.line("not accepted: nothing runs")
                 return 1
@@ -59,13 +65,11 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
         warn_of_obstacles(app, found["obstacles"])
     document = app.client.accept(identity, cwd=folder)
     if not app.out.json:
-        where = f" in {document['cwd']}" if document.get("cwd") else " in an empty workspace"
-        runs = string(document.get("runs"))
-        app.out.line(
-            f"accepted {short(identity)}: {runs}" if document.get("runs") else f"accepted {short(identity)}{where}"
-        )
+        where = f" in {home(document['cwd'])}" if document.get("cwd") else " in an empty workspace"
+        runs = f": {homes(string(document['runs']))}" if document.get("runs") else where
+        app.out.line(f"accepted {short(identity)}{runs}")
     if asks or follow:
-        return follow_run(app, document, asks=asks)
+        return follow_run(app, document, asks=asks, raw=raw)
     if app.out.json:
         app.out.document(document)
     if document.get("approval") == "manual":
@@ -92,35 +96,39 @@ def decline(app: App, dispatch_id: str, reason: str | None) -> None:
     app.out.line(f"declined {short(document['dispatch_id'])}")
 
 
-@click.command(cls=DispatchCommand, example="dispatch approvals\ndispatch approvals --json")
+@click.command(cls=DispatchCommand, example="dispatch approvals\ndispatch approvals --list")
+@click.option("--list", "lists", is_flag=True, help="List them, and ask nothing.")
 @pass_app
-def approvals(app: App) -> None:
-    """List the tool calls that wait for an answer right now, whole, with the time left."""
-    from cli.display import show_approval
-    from peer.dispatches.asking import offered_rules, rule_text
+def approvals(app: App, lists: bool) -> None:
+    """Answer the tool calls that wait right now, one after the other; Enter skips one.
 
+    In a pipe, with --list and with --json they are listed, with the time left to answer each.
+    """
     rows = app.ask(lambda client: client.approvals())
     if app.out.json:
         app.out.document(rows)
         return
     if not rows:
         app.out.line("no tool call waits for you", style="dim")
-    for row in rows:
-        show_approval(app.out, row)
-        rules = offered_rules(row)
-        if rules:
-            app.out.line(f"--always would store: {rule_text(rules[0])}", indent=2)
-        for number, rule in enumerate(rules[1:], 2):
-            app.out.line(f"--always --rule {number}: {rule_text(rule)}", indent=2)
-    if rows:
-        app.out.note("to answer: `dispatch approve ID REQUEST` or `dispatch deny ID REQUEST`")
+        return
+    from cli.asking import ask_each, listed
+
+    if interactive() and not lists:
+        ask_each(app, rows)
+        return
+    listed(app, rows)
+    app.out.note(
+        "to answer: `dispatch approve ID` or `dispatch deny ID`, with the REQUEST behind it where several wait"
+    )
 
 
-request_argument = click.argument("request_id", metavar="REQUEST", shell_complete=request_ids)
+request_argument = click.argument("request_id", metavar="[REQUEST]", required=False, shell_complete=request_ids)
 
 
 @click.command(
-    cls=DispatchCommand, example="dispatch approve 4e5f6a7b r-2\ndispatch approve 4e5f6a7b r-2 --always --rule 2"
+    cls=DispatchCommand,
+    example="dispatch approve 4e5f6a7b\ndispatch approve 4e5f6a7b 7c11a9f0 --always\n"
+    "dispatch approve 4e5f6a7b 7c11a9f0 --always --rule 2",
 )
 @id_argument
 @request_argument
@@ -133,32 +141,45 @@ request_argument = click.argument("request_id", metavar="REQUEST", shell_complet
     help="Which rule of those in `approvals` is meant; else the first, the narrowest.",
 )
 @pass_app
-def approve(app: App, dispatch_id: str, request_id: str, always: bool, session: bool, rule: int | None) -> None:
-    """Allow one waiting tool call, once unless said otherwise."""
+def approve(app: App, dispatch_id: str, request_id: str | None, always: bool, session: bool, rule: int | None) -> int:
+    """Allow a waiting tool call, once unless said otherwise. Without REQUEST, the only one of that dispatch.
+
+    Where several wait, they are listed; a terminal asks which one is meant. On a terminal `--always` shows the rule and
+    asks before it is stored.
+    """
     if always and session:
         raise click.UsageError("--always and --session exclude each other")
     if rule is not None and not (always or session):
         raise click.UsageError("--rule goes with --always or --session")
     grant = "always" if always else "session" if session else "once"
-
-    def ask(client: Client) -> Document:
-        waiting = _waiting(client, dispatch_id, request_id)
-        return client.approve(*waiting, grant=grant, rule=None if rule is None else rule - 1)
-
-    document = app.ask(ask)
+    call = app.ask(lambda client: _waiting(app, client, dispatch_id, request_id))
+    if always and not _wants_rule(app, call, rule):
+        app.out.line("nothing was answered: the call still waits")
+        return 1
+    document = app.client.approve(
+        call["dispatch_id"], call["request_id"], grant=grant, rule=None if rule is None else rule - 1
+    )
     stored = f": {_rule_text(document['rule'])}" if document.get("rule") else ""
-    _show_answer(app, document, f"allowed ({grant}{stored})")
+    _show_answer(app, document, call, f"allowed ({grant}{stored})")
+    if document.get("rule") and always and not app.out.json:
+        from cli.calls import removal
+
+        app.out.note(removal(call))
+    return 0
 
 
-@click.command(cls=DispatchCommand, example="dispatch deny 4e5f6a7b r-2 --note 'use the copy in tests/'")
+@click.command(
+    cls=DispatchCommand,
+    example="dispatch deny 4e5f6a7b\ndispatch deny 4e5f6a7b 7c11a9f0 --note 'use the copy in tests/'",
+)
 @id_argument
 @request_argument
 @click.option("--note", metavar="TEXT", help="What the agent is told, so that it can do better.")
 @pass_app
-def deny(app: App, dispatch_id: str, request_id: str, note: str | None) -> None:
-    """Deny one waiting tool call. The run goes on without it."""
-    document = app.ask(lambda client: client.deny(*_waiting(client, dispatch_id, request_id), note=note))
-    _show_answer(app, document, "denied")
+def deny(app: App, dispatch_id: str, request_id: str | None, note: str | None) -> None:
+    """Deny a waiting tool call. The run goes on without it. Without REQUEST, the only one of that dispatch."""
+    call = app.ask(lambda client: _waiting(app, client, dispatch_id, request_id))
+    _show_answer(app, app.client.deny(call["dispatch_id"], call["request_id"], note=note), call, "denied")
 
 
 def _rule_text(rule: object) -> str:
@@ -167,15 +188,35 @@ def _rule_text(rule: object) -> str:
     return rule_text(rule)
 
 
-def _show_answer(app: App, document: Document, word: str) -> None:
+def _wants_rule(app: App, call: Document, rule: int | None) -> bool:
+    """Show on a terminal the rule that would be stored, and ask; elsewhere the flag is the answer."""
+    from cli.prompts import confirm
+    from peer.dispatches.asking import offered_rules
+
+    rules = offered_rules(call)[(rule or 1) - 1 :][:1]
+    if not (rules and interactive()) or app.out.json:
+        return True
+    from cli.calls import show_rules
+
+    show_rules(app.out, rules, call)
+    return confirm("Store it?")
+
+
+def _show_answer(app: App, document: Document, call: Document, words: str) -> None:
     if app.out.json:
         app.out.document(document)
-    else:
-        app.out.line(f"{word}: {string(document.get('request_id'))}")
+        return
+    from peer.dispatches.summary import summary
+
+    what = f": {summary(call)}" if call.get("tool") else ""
+    app.out.line(f"{words}: {string(document.get('request_id'))}{what}")
 
 
-def _waiting(client: Client, dispatch_id: str, request_id: str) -> tuple[str, str]:
-    """Return the full dispatch id and request id of the call that is meant. Raises Conflict, NotFound, Invalid."""
+def _waiting(app: App, client: Client, dispatch_id: str, request_id: str | None) -> Document:
+    """Return the waiting call that is meant; where only the daemon knows it, its two ids.
+
+    Raises Conflict, NotFound, Invalid.
+    """
     rows = client.approvals()
     try:
         identity = resolve(client, dispatch_id, directions=["received"])
@@ -184,11 +225,42 @@ def _waiting(client: Client, dispatch_id: str, request_id: str) -> tuple[str, st
         if len(named) != 1:
             raise
         identity = named[0]
-    requests = matching(request_id, (row["request_id"] for row in rows if row["dispatch_id"] == identity))
+    of_it = {str(row["request_id"]): row for row in rows if row["dispatch_id"] == identity}
+    if request_id is None:
+        return _only(app, identity, list(of_it.values()))
+    requests = matching(request_id, of_it)
     if len(requests) > 1:
         raise Invalid(
             f"{request_id!r} fits {len(requests)} calls: {', '.join(requests)}", fix="give the whole request id"
         )
-    if not requests and len(dispatch_id.strip()) < 36:
+    if requests:
+        return of_it[requests[0]]
+    if len(dispatch_id.strip()) < FULL:
         raise Conflict(f"nothing pending: {short(identity)} has no open request {request_id!r}")
-    return identity, requests[0] if requests else request_id
+    return {"dispatch_id": identity, "request_id": request_id}
+
+
+def _only(app: App, identity: str, calls: list[Document]) -> Document:
+    """Return the only waiting call of a dispatch; of several, the one that a person picks. Raises Conflict, Invalid."""
+    if len(calls) == 1:
+        return calls[0]
+    if not calls:
+        raise Conflict(f"nothing pending: no tool call of {short(identity)} waits for an answer")
+    from peer.dispatches.summary import summary
+
+    ids = [str(call["request_id"]) for call in calls]
+    named = {short_request(each, ids): call for each, call in zip(ids, calls, strict=True)}
+    if not app.out.json:
+        for number, (request, call) in enumerate(named.items(), 1):
+            app.out.option(str(number), f"{request}  {summary(call)}")
+    if interactive() and not app.out.json:
+        from cli.prompts import NoAnswer, choose
+
+        try:
+            return calls[int(choose(app.out, "Which one?", [str(number) for number, _ in enumerate(calls, 1)])) - 1]
+        except NoAnswer:
+            raise KeyboardInterrupt from None
+    raise Invalid(
+        f"{len(calls)} calls of {short(identity)} wait: {', '.join(named)}",
+        fix=f"name one: `dispatch approve {short(identity)} {next(iter(named))}`",
+    )

@@ -1,11 +1,11 @@
-"""`sent`, `inbox`, `status`, `watch`, `cancel`: reading dispatches, and stopping one. Sending one is in send.py."""
+"""`sent`, `inbox`, `status`, `cancel`: reading dispatches, and stopping one. `send` and `watch` are elsewhere."""
 
 from __future__ import annotations
 
 import click
 
 from cli.app import App
-from cli.base import DispatchCommand, pass_app
+from cli.base import DispatchCommand, pass_app, raw_option
 from cli.completion import dispatch_ids
 from cli.ids import resolve, short
 from cli.listing import PAGE, show_list
@@ -55,8 +55,9 @@ def sent(app: App, status: str | None, limit: int, before: str | None) -> None:
 
 @click.command(cls=DispatchCommand, example="dispatch status 4e5f6a7b\ndispatch status 4e5f6a7b --json")
 @id_argument
+@raw_option
 @pass_app
-def status(app: App, dispatch_id: str) -> None:
+def status(app: App, dispatch_id: str, raw: bool) -> None:
     """Show one dispatch: its state, what it carries, every event of its runs, and its result."""
     document = app.read(lambda source: source.dispatch(resolve(source, dispatch_id)))
     if app.out.json:
@@ -64,28 +65,8 @@ def status(app: App, dispatch_id: str) -> None:
         return
     from cli.display import show_dispatch
 
+    app.out.raw = raw
     show_dispatch(app.out, document)
-
-
-@click.command(cls=DispatchCommand, example="dispatch watch 4e5f6a7b\ndispatch watch 4e5f6a7b --json | jq .kind")
-@id_argument
-@pass_app
-def watch(app: App, dispatch_id: str) -> None:
-    """Follow one dispatch until it ends, from its first event on. Ctrl-C stops watching, never the run.
-
-    With --json, one document a line: {"kind", "id", "data"}.
-    """
-    from cli.display import LiveView
-
-    view = LiveView(app.out)
-    identity = app.ask(lambda client: resolve(client, dispatch_id))
-    for event in app.client.events(identity):
-        if app.out.json:
-            app.out.document({"kind": event.kind, "id": event.id, "data": event.data}, one_line=True)
-        else:
-            view.event(event.kind, event.data)
-    if not app.out.json:
-        view.end(app.client.dispatch(identity))
 
 
 @click.command(cls=DispatchCommand, example="dispatch cancel 4e5f6a7b --reason 'no longer needed'")

@@ -1,25 +1,21 @@
-"""Showing a dispatch, its events, its result and a waiting tool call to a person. Asks and decides nothing."""
+"""Showing a dispatch, its events and its result to a person. A waiting tool call is shown by asking.py."""
 
 from __future__ import annotations
 
-import json
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from cli.ids import short
+from cli.calls import Task, show_call, show_input, show_waiting
+from cli.ids import short, short_request
 from cli.output import Output, local_time, string
+from cli.values import ends, home, size, used, when_exactly
 from peer.client.blocking import Document
 from peer.dispatches.counts import counts_text
 from peer.dispatches.quoting import MAX_REASON, quoted, word
-from peer.dispatches.text import excerpt, line
+from peer.dispatches.text import excerpt
 from peer.protocol.landed import in_words
 
 OUTPUT_LINES = 20
 """Lines of a tool's output that are shown; `--json` has all."""
-INPUT_SHOWN, INPUT_LINES = 4_000, 60
-"""Characters and lines of one field of a tool's input."""
-DIFF_SHOWN, DIFF_LINES = 40_000, 200
-"""Characters and lines of a diff."""
 
 
 def show_dispatch(out: Output, document: Document) -> None:
@@ -33,9 +29,9 @@ def show_dispatch(out: Output, document: Document) -> None:
                 "id": document.get("dispatch_id"),
                 "status": document.get("status"),
                 "from" if received else "to": document.get("peer"),
-                "created": local_time(document.get("created")),
-                "expires": local_time(document.get("expires_at")),
-                "updated": local_time(document.get("updated")),
+                "created": when_exactly(document.get("created")),
+                "expires": when_exactly(document.get("expires_at")),
+                "updated": when_exactly(document.get("updated")),
                 **{text.name: _short(document.get(text.name)) for text in TEXTS if not text.long},
                 "links": [str(each) for each in document.get("links") or []],
                 "files": list(map(_file, document.get("files") or [])),
@@ -55,16 +51,21 @@ def show_dispatch(out: Output, document: Document) -> None:
     if document.get("removed"):
         out.line(str(document["removed"]["message"]), style="yellow")
     _show_suggestion(out, document.get("suggestion"))
-    events = document.get("events") or []
+    view = LiveView(out)
     attempt = None
-    for event in events:
+    for event in document.get("events") or []:
         if event.get("attempt") != attempt:
+            view.flush()
             attempt = event.get("attempt")
             out.line(f"run {string(attempt)}:" if attempt else "trace:", style="bold")
-        show_event(out, "trace", event)
-    for approval in document.get("approvals") or []:
-        show_approval(out, approval)
-    show_result(out, document)
+        view.event("trace", event)
+    if waiting := document.get("approvals"):
+        view.flush(asked={str(call.get("request_id")) for call in waiting})
+        requests = [str(call.get("request_id")) for call in waiting]
+        for request, call in zip(requests, waiting, strict=True):
+            show_call(out, call, Task.of(document))
+            show_waiting(out, call, short_request(request, requests))
+    view.end(document)
 
 
 def unknown_fields(count: int) -> str:
@@ -73,35 +74,60 @@ def unknown_fields(count: int) -> str:
 
 
 class LiveView:
-    """Shows the events of one dispatch as they come, and then how it ended."""
+    """Shows the events of one dispatch as they come, and then how it ended, nothing twice.
+
+    What the agent says, and each call, is held back until the next event: the last words are the reply, which stands in
+    the result, and a call that is asked about is shown by the question.
+    """
 
     def __init__(self, out: Output) -> None:
         self._out = out
-        self._last_words = ""
+        self._held: Document | None = None
+        self._attempt: object = None
+        self.calls: dict[str, int] = {}
+        """The calls of the run so far, by their ids: the number of each."""
 
     def event(self, kind: str, event: Document) -> None:
         """Show one event of the live stream, as show_event."""
-        show_event(self._out, kind, event)
+        if kind == "end":
+            return  # the words before it may be the reply
+        self.flush()
+        if kind == "trace" and event.get("kind") == "tool_call":
+            if event.get("attempt") != self._attempt:
+                self._attempt, self.calls = event.get("attempt"), {}
+            self.calls[str(event.get("call_id"))] = len(self.calls) + 1
         if kind == "trace" and event.get("kind") in ("reasoning", "tool_call"):
-            self._last_words = str(event.get("text") or "")
+            self._held = event
+        else:
+            show_event(self._out, kind, event)
+
+    def flush(self, *, asked: Collection[str] = ()) -> None:
+        """Show what is held back, but for a call that is `asked` about."""
+        held, self._held = self._held, None
+        if held is not None and not (held.get("kind") == "tool_call" and held.get("call_id") in asked):
+            show_event(self._out, "trace", held)
 
     def end(self, document: Document) -> None:
-        """Show the result. A reply that is the agent's last words stands right above, and is not repeated."""
+        """Show the result."""
         reply = str((document.get("result") or document.get("held") or {}).get("reply") or "")
-        show_result(self._out, document, with_reply=reply.strip() != self._last_words.strip())
+        held = self._held or {}
+        if held.get("kind") == "reasoning" and reply and str(held.get("text") or "").strip() == reply.strip():
+            self._held = None
+        self.flush()
+        show_result(self._out, document)
 
 
-def show_result(out: Output, document: Document, *, with_reply: bool = True) -> None:
+def show_result(out: Output, document: Document) -> None:
     """Show how a dispatch ended, if it has."""
     result = document.get("result")
     if result:
-        show_returned(out, result, with_reply=with_reply)
+        show_returned(out, result)
         files = result.get("files") or []
         if any(not (file.get("withheld") or file.get("removed")) for file in files):
             out.note(f"to get the files: `dispatch fetch {short(document.get('dispatch_id'))}`")
     elif document.get("held"):
         out.line(f"the run has ended, and nothing of it is sent to {string(document.get('peer'))} yet:", style="yellow")
-        show_returned(out, document["held"], with_reply=with_reply)
+        show_returned(out, document["held"])
         identity = short(document.get("dispatch_id"))
         out.note(f"to send it: `dispatch release {identity}`; to send nothing of it: `dispatch decline {identity}`")
     elif document.get("message"):
@@ -111,7 +137,7 @@ def show_result(out: Output, document: Document, *, with_reply: bool = True) -> 
     show_change_sets(out, document)
 
 
-def show_returned(out: Output, result: Document, *, with_reply: bool = True) -> None:
+def show_returned(out: Output, result: Document) -> None:
     """Show what a run returned, sent or held: its status, reason, reply, files, and what it used."""
     out.line(f"result: {string(result.get('status'))}", style="bold")
     if counted := counts_text(result.get("counts") or {}):
@@ -120,12 +146,12 @@ def show_returned(out: Output, result: Document, *, with_reply: bool = True) -> 
         out.line(str(result["reason"]), indent=2)
     if result.get("fix"):
         out.line(f"fix: {result['fix']}", indent=2)
-    if result.get("reply") and with_reply:
-        out.quote(str(result["reply"]))
+    if result.get("reply"):
+        out.markdown(str(result["reply"]))
     for file in result.get("files") or []:
         out.line(_file(file), indent=2)
     if usage := result.get("usage"):
-        out.line(f"used: {_usage(usage)}", style="dim")
+        out.line(used(usage), style="dim")
 
 
 def show_change_sets(out: Output, document: Document) -> None:
@@ -150,15 +176,6 @@ def standing(row: Document) -> str:
     parts = [] if row["landed"] == "waiting" else [in_place]
     if waits:
         parts.append(f"{waits} {'waits' if waits == 1 else 'wait'}" + (f" ({', '.join(why)})" if why else ""))
-    return ", ".join(parts)
-
-
-def _usage(usage: Document) -> str:
-    """Return what a run used, in words; tokens are in the JSON."""
-    turns, cost, seconds = (usage.get(name) or 0 for name in ("turns", "cost_usd", "seconds"))
-    parts = [f"{turns} turn{'' if turns == 1 else 's'}", f"{seconds:.1f} s"]
-    if cost:
-        parts.insert(1, f"{cost:.2f} US dollars" if cost >= 0.005 else "less than a cent")
     return ", ".join(parts)
 
 
@@ -194,44 +211,6 @@ def show_event(out: Output, kind: str, event: Document) -> None:
     else:
         out.line(f"{_clock(event)}{word(name)}", indent=2)
         out.quote(string({k: v for k, v in event.items() if k != "kind"}), indent=6)
-
-
-def show_approval(out: Output, call: Document) -> None:
-    """Show one waiting tool call whole, as a person needs it to answer."""
-    left = f"   ({call['expires_in']:.0f} s left)" if isinstance(call.get("expires_in"), int | float) else ""
-    out.line(f"{word(call.get('tool'))} asks, in {short(call.get('dispatch_id'))}{left}", style="bold")
-    out.line(f"request: {word(call.get('request_id'))}", indent=2)
-    out.line(f"from: {string(call.get('sender_id'))}; sandbox: {string(call.get('sandbox'))}", indent=2)
-    show_input(out, call.get("input"), indent=2)
-    if call.get("resolved_path"):
-        out.line(f"on this machine: {call['resolved_path']}", indent=2)
-    if call.get("diff"):
-        show_diff(out, str(call["diff"]))
-    for each in call.get("unusual") or []:
-        out.line(f"unusual: {string(each)}", indent=2, style="red")
-    out.line(f"what this returns goes to {string(call.get('sender_id'))}", indent=2, style="yellow")
-
-
-def show_input(out: Output, given: object, *, indent: int) -> None:
-    """Show a tool's input: every field, of a long one head and tail (`--json` has all)."""
-    if not isinstance(given, Mapping):
-        out.quote(string(given), indent=indent)
-        return
-    for name, value in given.items():
-        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        # Head and tail of a long one, so that what asks for an answer stays in sight.
-        shown = excerpt(shown, characters=INPUT_SHOWN, lines=INPUT_LINES)
-        if "\n" in shown:
-            out.quote(f"{line(str(name))}:", indent=indent)
-            out.quote(textwrap.indent(shown, "  "), indent=indent)
-        else:
-            out.quote(f"{line(str(name))}: {shown}", indent=indent)
-
-
-def show_diff(out: Output, diff: str) -> None:
-    """Show a unified diff, added lines green and removed ones red."""
-    for row in excerpt(diff, characters=DIFF_SHOWN, lines=DIFF_LINES).split("\n"):
-        out.quote(row, indent=2, style={"+": "green", "-": "red", "@": "cyan"}.get(row[:1]))
 
 
 def scope_pairs(row: Document) -> dict[str, str]:
@@ -271,17 +250,17 @@ def scope_line(scopes: Mapping[str, object] | None) -> str:
     if scopes.get("network"):
         parts.append("network " + string(scopes["network"]))
     if scopes.get("paths"):
-        parts.append("in " + string(scopes["paths"]))
+        parts.append("in " + string([home(path) for path in _list(scopes["paths"])]))
     if scopes.get("expires"):
-        parts.append("until " + local_time(scopes["expires"]))
+        parts.append(ends(scopes["expires"]))
     return "; ".join(parts)
 
 
 def _scope_value(name: str, value: object) -> str:
     if name == "expires":
-        return local_time(value) or "never"
-    if name == "paths" and not value:
-        return "only the folder confirmed at accept"
+        return when_exactly(value) or "never"
+    if name == "paths":
+        return string([home(path) for path in _list(value)]) if value else "only the folder confirmed at accept"
     if name == "network" and not value:
         return "none"
     if name == "toolchains" and not value:
@@ -293,7 +272,7 @@ def _show_suggestion(out: Output, suggestion: Document | None) -> None:
     if not suggestion:
         return
     label = "runs in" if suggestion.get("pinned") else "suggested folder"
-    out.line(f"{label}: {string(suggestion.get('cwd'))} ({string(suggestion.get('reason'))})", style="dim")
+    out.line(f"{label}: {home(string(suggestion.get('cwd')))} ({string(suggestion.get('reason'))})", style="dim")
     show_toolchains(out, (suggestion.get("toolchains") or {}).get(suggestion.get("cwd"), []))
     for sentence in (suggestion.get("obstacles") or {}).get(suggestion.get("cwd"), []):
         out.line(f"there, {sentence}", indent=2, style="yellow")
@@ -310,13 +289,17 @@ def _show_long(out: Output, output: object) -> None:
     out.quote(excerpt(shown, lines=OUTPUT_LINES), indent=6, style="dim")
 
 
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
 def _short(value: object) -> str | None:
     return word(value, limit=MAX_REASON) if value else None
 
 
 def _file(file: Document) -> str:
     gone = ", no longer given out" if file.get("withheld") else ", removed" if file.get("removed") else ""
-    return f"{word(file.get('name'))} ({file.get('size')} bytes{gone})"
+    return f"{word(file.get('name'))} ({size(file.get('size'))}{gone})"
 
 
 def _clock(event: Document) -> str:

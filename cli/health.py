@@ -14,6 +14,7 @@ from cli.agent_program import asked
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.output import string
+from cli.values import homes
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.machine import sandbox_proof
 from peer.machine.installation import again
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 BROKER_SECONDS = 10.0
 CLOCK_SECONDS = 120.0
 """How far this machine's clock may be off the broker's. Signed requests are refused at five minutes."""
+PROVEN = ("sandbox", "gate")
+"""Checks that run a proof, which takes up to a minute."""
 LEAST_FREE_BYTES = 1 << 30
 """Below this much room a run is ended, and soon nothing can be stored."""
 
@@ -87,49 +90,107 @@ def _broker_line(row: Document) -> str:
 def doctor(app: App, fix: bool) -> int:
     """Check every part, live: permissions, settings, sign-in, broker, daemon, reachability, agent, sandbox.
 
-    Each broken part says what fixes it. Exit 1 when something is broken.
+    Each check is shown as it ends, quick ones first. Each broken part says what fixes it. Exit 1 when something is
+    broken.
     """
-    checks = [
-        _check("permissions", lambda: _permissions(app, fix)),
-        _check("disk", lambda: _disk(app)),
-        _check("settings", lambda: _settings(app)),
-        *_brokers(app),
-        _check("clock", lambda: _clock(app)),
-    ]
-    try:
-        live = app.client.doctor(fix=fix)["checks"]
-        named = {check["name"] for check in live}  # of a check that both made, the daemon's counts
-        checks = [check for check in checks if check["name"] not in named]
-        checks.append({"name": "daemon", "ok": True, "detail": "running", "fix": ""})
-        checks += live
-    except DispatchError as error:
-        if isinstance(error, Unauthorized):
-            waits = "running, and waits until this machine has signed in"
-            checks.append({"name": "daemon", "ok": True, "detail": waits, "fix": ""})
-        else:
-            checks.append(_broken("daemon", error))
-        if isinstance(error, DaemonUnreachable | Unauthorized):
-            checks += _proven(app)
+    out = app.out
+
+    def begins(names: str) -> None:
+        out.working(f"checking {names} …")
+
+    def ended(check: Document) -> None:
+        if not out.json and not (fix and check["name"] in PROVEN):  # these may be repaired first
+            _show(app, check)
+
+    checks = Examination(app, fix=fix).all(begins, ended)
+    out.working("")
     unconfined = any(check["name"] == "sandbox" and not check["ok"] for check in checks)
-    if fix and unconfined and machine_repair.offer(app.out):
+    if fix and unconfined and machine_repair.offer(out):
         again = _proven(app)
         named = {check["name"] for check in again}
         checks = [check for check in checks if check["name"] not in named] + again
-    healthy = all(check["ok"] for check in checks)
-    if app.out.json:
-        app.out.document({"checks": checks})
-    else:
-        for check in checks:
-            app.out.line(
-                f"{'ok    ' if check['ok'] else 'broken'}  {check['name']}: {check['detail']}", style=_style(check)
-            )
-            if not check["ok"] and check.get("fix"):
-                app.out.line(f"fix: {check['fix']}", indent=8)
-    return 0 if healthy else 1
+    for check in checks:
+        if fix and check["name"] in PROVEN and not out.json:
+            _show(app, check)
+    if out.json:
+        out.document({"checks": checks})
+    return 0 if all(check["ok"] for check in checks) else 1
 
 
-def _style(check: Document) -> str:
-    return "green" if check["ok"] else "red"
+class Examination:
+    """Makes all checks, quick ones first: those of this program, the daemon's quick ones, then the proofs of a run."""
+
+    def __init__(self, app: App, *, fix: bool) -> None:
+        self._app, self._fix = app, fix
+
+    def all(self, begins: Callable[[str], None], ended: Callable[[Document], None]) -> list[Document]:
+        """Return every check in the order of `--json`. `begins` is told what is checked now, `ended` each result."""
+        app = self._app
+        local: list[Document] = []
+        for name, examine in (
+            ("permissions", lambda: _permissions(app, self._fix)),
+            ("disk", lambda: _disk(app)),
+            ("settings", lambda: _settings(app)),
+        ):
+            local.append(_check(name, examine))
+            ended(local[-1])
+        begins("sign-in, broker and daemon")
+        brokers, live, daemon = self._reached()
+        named = {check["name"] for check in live}  # of a check that both made, the daemon's counts
+        local += [check for check in brokers if check["name"] not in named]
+        for check in (*local[3:], daemon, *live):
+            ended(check)
+        begins("sandbox and gate, which takes up to a minute")
+        slow = self._proofs(daemon, known=named)
+        for check in slow:
+            ended(check)
+        return [*(check for check in local if check["name"] not in named), daemon, *live, *slow]
+
+    def _reached(self) -> tuple[list[Document], list[Document], Document]:
+        """Return the checks of sign-ins and brokers, the daemon's quick ones, and that of the daemon itself.
+
+        They are made at one time: a broker that hangs holds up nothing else.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        app = self._app
+        with ThreadPoolExecutor(2) as pool:
+            asked = pool.submit(lambda: app.client.doctor(fix=self._fix, part="quick")["checks"])
+            clock = pool.submit(lambda: _check("clock", lambda: _clock(app)))
+            brokers = [*_brokers(app), clock.result()]
+            try:
+                live: list[Document] = asked.result()
+            except Unauthorized:
+                waits = "running, and waits until this machine has signed in"
+                return brokers, [], {"name": "daemon", "ok": True, "detail": waits, "fix": "", "away": True}
+            except DispatchError as error:
+                return brokers, [], _broken("daemon", error) | {"away": isinstance(error, DaemonUnreachable)}
+        return brokers, live, {"name": "daemon", "ok": True, "detail": "running", "fix": ""}
+
+    def _proofs(self, daemon: Document, *, known: set[str]) -> list[Document]:
+        """Return the checks of sandbox and gate: the daemon's, or this program's where none runs as a node."""
+        if away := daemon.pop("away", None):
+            return _proven(self._app)
+        if away is not None or {"sandbox", "gate"} <= known:  # a daemon of before has made all its checks at once
+            return []
+        try:
+            checks: list[Document] = self._app.client.doctor(fix=self._fix, part="proof")["checks"]
+        except DispatchError as error:
+            return [_broken("sandbox", error)]
+        return [check for check in checks if check["name"] not in known]
+
+
+def _show(app: App, check: Document) -> None:
+    mark = "ok    " if check["ok"] else "broken"
+    if check["ok"] and check.get("proven") is False:
+        mark = "?     "
+    app.out.line(f"{mark}  {check['name']}: {homes(str(check['detail']))}", style=_style(check, mark), hanging=8)
+    if not check["ok"] and check.get("fix"):
+        app.out.line(f"fix: {check['fix']}", indent=8)
+
+
+def _style(check: Document, mark: str) -> str:
+    return "yellow" if mark.startswith("?") else "green" if check["ok"] else "red"
 
 
 def _check(name: str, examine: Callable[[], str]) -> Document:

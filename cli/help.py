@@ -7,10 +7,11 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.commands import dispatch, show_version
+from cli.completion import command_names
 
 
 @click.command("help", cls=DispatchCommand, sign_in=False, example="dispatch help\ndispatch help trust edit")
-@click.argument("words", nargs=-1, metavar="[COMMAND]…")
+@click.argument("words", nargs=-1, metavar="[COMMAND]…", shell_complete=command_names)
 @click.pass_context
 def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Explain COMMAND; without one, list the commands."""

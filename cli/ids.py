@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from cli.app import Source
 from peer.client.blocking import Direction, Document
-from peer.protocol.errors import Invalid, NotFound
+from peer.protocol.errors import Conflict, Invalid, NotFound
 
 FULL = 36
 SHORTEST = 4
@@ -19,6 +19,16 @@ def short(identity: object) -> str:
     return str(identity)[-8:]
 
 
+def short_request(request: str, among: Iterable[str] = ()) -> str:
+    """Return the last 8 characters of a request's id, or as many as tell it from those `among` which it waits."""
+    others = [each for each in among if each != request]
+    for length in range(8, len(request)):
+        end = request[-length:].lstrip("-")  # or it would be an option
+        if end and not any(each.startswith(end) or each.endswith(end) for each in others):
+            return end
+    return request
+
+
 def resolve(source: Source, given: str, *, directions: Iterable[Direction] = ("received", "sent")) -> str:
     """Return the full id that `given` means. Raises Invalid if it is no id or fits several, NotFound if it fits none.
 
@@ -27,8 +37,21 @@ def resolve(source: Source, given: str, *, directions: Iterable[Direction] = ("r
     wanted = check(given, "a dispatch id", "the id", "`dispatch inbox`")
     if len(wanted) == FULL:
         return wanted
-    known = ((row["dispatch_id"], str(row.get("peer"))) for each in directions for row in all_dispatches(source, each))
-    return the_one(wanted, known, kind="dispatch", listed="`dispatch inbox --json` or `dispatch sent --json`")
+    looked = list(directions)
+
+    def known(direction: Direction) -> Iterable[tuple[str, str]]:
+        return ((row["dispatch_id"], str(row.get("peer"))) for row in all_dispatches(source, direction))
+
+    listed = "`dispatch inbox --json` or `dispatch sent --json`"
+    try:
+        return the_one(wanted, (row for each in looked for row in known(each)), kind="dispatch", listed=listed)
+    except NotFound:
+        if "sent" not in looked and (mine := [who for identity, who in known("sent") if fits(identity, wanted)]):
+            raise Conflict(
+                f"{wanted} is one that you sent: {mine[0]} decides about it",
+                fix=f"follow it: `dispatch watch {wanted}`",
+            ) from None
+        raise
 
 
 def the_one(wanted: str, known: Iterable[tuple[str, str]], *, kind: str, listed: str) -> str:

@@ -13,9 +13,10 @@ from cli.completion import everyone
 from cli.display import scope_line, show_histories, show_network, unknown_fields
 from cli.ids import FULL, check, short, the_one
 from cli.listing import note_of_more
-from cli.output import interactive, local_time, string
+from cli.output import interactive, string
 from cli.prompts import NoAnswer, choose, line
 from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
+from cli.values import when
 from peer.client.blocking import Document
 from peer.protocol.errors import Invalid, NotFound
 
@@ -47,7 +48,7 @@ def invite(app: App, email: str) -> None:
         app.out.line(address, indent=2)
         app.out.line("they type `dispatch join -` and paste it", style="dim")
     if document.get("token"):
-        app.out.note(f"token {document['token']}; to take it back: `dispatch invitations withdraw {document['token']}`")
+        app.out.note(f"to take it back: `dispatch invitations withdraw {short(document['token'])}`")
         app.out.note("how far it is: `dispatch invitations`")
 
 
@@ -74,7 +75,7 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
     app.out.table(
         ["token", "to", "how far it is", "expires"],
         [
-            [short(row.get("token")), string(row.get("to")), _progress(row), local_time(row.get("expires"))]
+            [short(row.get("token")), string(row.get("to")), _progress(row), when(row.get("expires"))]
             for row in document["sent"]
         ],
         wraps="to",
@@ -88,7 +89,7 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
                 short(row.get("token")),
                 string(row.get("from")),
                 string(row.get("status")),
-                local_time(row.get("expires")),
+                when(row.get("expires")),
                 string(bool(row.get("verified"))),
                 string(row.get("fingerprint")),
             ]
@@ -115,7 +116,7 @@ def _progress(row: Document) -> str:
     words = {
         "not_mailed": "not mailed",
         "mailed": "handed to the mail server",
-        "fetched": f"on their device since {local_time(row.get('fetched'))}",
+        "fetched": f"on their device {when(row.get('fetched'))}",
     }
     return words.get(str(row.get("progress")), string(row.get("progress") or row.get("status")))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cli.app import App
 from cli.ids import resolve, short
-from cli.output import CELL, local_time, string
+from cli.output import CELL, string
+from cli.values import when
 from peer.client.blocking import Direction, Document
 
 PAGE = 50
@@ -33,7 +34,7 @@ def show_list(
                 short(row["dispatch_id"]),
                 string(row.get("status")) + _of_changes(row),
                 string(row.get("peer")),
-                local_time(row.get("created")),
+                when(row.get("created")),
                 string(row.get("task")),
             ]
             for row in rows

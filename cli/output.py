@@ -1,9 +1,9 @@
 """Output for people or as JSON: the only module that writes to the terminal. What is shown is decided by the commands.
 
 Much of the text comes from other people, and terminals execute control sequences. So commands do not write themselves:
-every text passes through here and is neutralised (peer.dispatches.text). JSON is pure ASCII for the same reason. Tables
-are drawn by rich on a terminal only, since importing it takes longer than the rest of a command; in a pipe they are
-plain columns.
+every text passes through here and is neutralised (peer.dispatches.text). JSON is pure ASCII for the same reason. On a
+terminal lines are wrapped at words (layout.py), and tables and Markdown are drawn by rich, whose import takes longer
+than the rest of a command. In a pipe nothing is wrapped, tables are plain columns, and Markdown is as it was written.
 """
 
 from __future__ import annotations
@@ -12,22 +12,17 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
+from cli import layout
 from peer.dispatches import text
 from peer.protocol.errors import DispatchError
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 BAR = "│ "
 """Before each line of a text that somebody else wrote."""
 
 CELL = 120
 """Characters of a cell in a table."""
-
-LEAST = 24
-"""Columns of a terminal that the column of longer text needs beside the others."""
 
 STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36}
 """Select Graphic Rendition (ECMA-48, 8.3.117)."""
@@ -54,10 +49,15 @@ COLOURS = {
 
 
 class Output:
-    """The output of one invocation. With `json`, stdout has documents only and notes for people are left out."""
+    """The output of one invocation. With `json`, stdout has documents only and notes for people are left out.
+
+    With `raw`, Markdown is shown as it was written, on a terminal too.
+    """
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
+        self.raw = False
+        self._working = ""
 
     def document(self, document: object, *, one_line: bool = False) -> None:
         """Write one JSON document to stdout."""
@@ -65,47 +65,101 @@ class Output:
         sys.stdout.write(raw + "\n")
         sys.stdout.flush()
 
-    def line(self, content: str = "", *, style: str | None = None, indent: int = 0) -> None:
-        """Write one line to stdout; `style` is a colour, `bold` or `dim`, used on a terminal only."""
-        self._write(" " * indent + text.line(content), style, err=False)
+    def line(self, content: str = "", *, style: str | None = None, indent: int = 0, hanging: int = 2) -> None:
+        """Write one line to stdout; `style` is a colour, `bold` or `dim`, used on a terminal only.
+
+        On a terminal what is longer is wrapped at words; `hanging`: how much further in the next lines begin.
+        """
+        self._write(text.line(content), style, err=False, indent=indent, hanging=hanging)
+
+    def option(self, key: str, words: str, *, style: str | None = None) -> None:
+        """Write an answer that a person may choose: its key, and what it means."""
+        self.line(f"{key}  {words}", indent=2, style=style, hanging=len(key) + 2)
 
     def block(self, content: str, *, indent: int = 2, style: str | None = None) -> None:
-        """Write a text of this program of several lines to stdout, each indented."""
+        """Write a text of this program of several lines to stdout, each indented, none wrapped: it may be a script."""
         for part in text.block(content).split("\n"):
-            self._write(" " * indent + part, style, err=False)
+            _echo(_styled(" " * indent + part, style, sys.stdout), sys.stdout)
 
     def quote(self, content: str, *, indent: int = 2, style: str | None = None) -> None:
         """Write a text of somebody else to stdout, each line behind a bar, so that none looks like ours.
 
-        On a terminal what is wider is folded here, or the terminal would begin a line of its own with the rest.
+        On a terminal it is wrapped at words, and a word that is wider is cut: else the terminal would begin a line of
+        its own, without a bar, with the rest.
         """
         before = " " * indent + BAR
         for part in text.block(content).split("\n"):
-            for piece in _folded(part, len(before)) if sys.stdout.isatty() else [part]:
-                self._write(before + piece, style, err=False)
+            for piece in _folded(part, len(before)):
+                _echo(_styled(before + piece, style, sys.stdout), sys.stdout)
+
+    def markdown(self, content: str, *, indent: int = 2) -> None:
+        """Write a text of somebody else as `quote` does, its Markdown drawn on a terminal unless `raw`."""
+        if self.raw or not sys.stdout.isatty():
+            self.quote(content, indent=indent)
+            return
+        from cli.markdown import drawn
+
+        before = " " * indent + BAR
+        lines = drawn(content, width=layout.width(sys.stdout) - len(before), colour=colour(sys.stdout))
+        if lines is None:
+            self.quote(content, indent=indent)
+            return
+        for each in lines:
+            _echo((before + each).rstrip(), sys.stdout)
 
     def pairs(self, pairs: Mapping[str, str | Sequence[str]]) -> None:
         """Write `name  value` lines, aligned; of several values each on a line, below the name."""
-        width = max((len(name) for name in pairs), default=0)
+        label = max((len(name) for name in pairs), default=0)
+        terminal = sys.stdout.isatty()
+        room = layout.width(sys.stdout) if terminal else sys.maxsize
         for name, value in pairs.items():
-            first, *rest = map(text.line, [value] if isinstance(value, str) else value)
-            label = _styled(name.ljust(width), "dim", sys.stdout)
-            _echo(f"{label}  {_styled(first, COLOURS.get(first), sys.stdout)}".rstrip(), sys.stdout)
-            for part in rest:
-                _echo(" " * (width + 2) + part, sys.stdout)
+            values = [text.line(each) for each in ([value] if isinstance(value, str) else value)]
+            for row in layout.pair(name, values, label=label, room=room):
+                _echo_styled(row)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, wraps: str, empty: str) -> None:
-        """Write rows under headings, or the line `empty` when there are none. `wraps`: the column of longer text."""
+        """Write rows under headings, or the line `empty` when there are none. `wraps`: the column of longer text.
+
+        On a terminal without room for that, each row is a block of lines.
+        """
         if not rows:
             self.line(empty, style="dim")
-        elif sys.stdout.isatty():
-            _rich_table(columns, rows, columns.index(wraps))
+            return
+        shown = [[text.line(cell, limit=CELL) for cell in row] for row in rows]
+        if sys.stdout.isatty():
+            room, wide = layout.width(sys.stdout), columns.index(wraps)
+            if layout.fits(columns, shown, wide, room):
+                from rich.console import Console
+
+                # Without a colour system there are no bold and dim either, which `no_color` would leave.
+                console = Console(color_system="auto" if colour(sys.stdout) else None, highlight=False, width=room)
+                console.print(layout.table(columns, shown, wide, COLOURS))
+                return
+            for pieces in layout.cards(columns, shown, room):
+                _echo_styled(pieces)
         else:
-            shown = [list(columns), *([text.line(cell, limit=CELL) for cell in row] for row in rows)]
+            shown = [list(columns), *shown]
             widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
             for row in shown:
                 line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
                 _echo(line.rstrip(), sys.stdout)
+
+    def working(self, words: str) -> None:
+        """Show on a terminal what is waited for, until the next line of output; "" for nothing more."""
+        if self.json or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            return
+        self._erase()
+        if words:
+            shown = layout.wrap(text.line(words), layout.width(sys.stderr) - 1)[0]
+            sys.stderr.write(_styled(shown, "dim", sys.stderr))
+            sys.stderr.flush()
+            self._working = shown
+
+    def _erase(self) -> None:
+        if self._working:
+            self._working = ""
+            sys.stderr.write("\r\x1b[K")  # to the beginning of the line, and erase it (ECMA-48, EL)
+            sys.stderr.flush()
 
     def note(self, content: str) -> None:
         """Write a remark for a person to stderr; with --json it is left out."""
@@ -135,9 +189,12 @@ class Output:
             self.document({"error": {"code": 499, "message": "interrupted", "fix": ""}})
         self._write("interrupted", None, err=True)
 
-    def _write(self, safe: str, style: str | None, *, err: bool) -> None:
+    def _write(self, safe: str, style: str | None, *, err: bool, indent: int = 0, hanging: int = 2) -> None:
         stream = sys.stderr if err else sys.stdout
-        _echo(_styled(safe, style, stream), stream)
+        self._erase()
+        room = layout.width(stream) - indent if stream.isatty() else sys.maxsize
+        for piece in layout.wrap(safe, room, hanging=hanging):
+            _echo(_styled(" " * indent + piece, style, stream), stream)
 
 
 def colour(stream: TextIO) -> bool:
@@ -184,65 +241,15 @@ def _echo(safe: str, stream: TextIO) -> None:
     stream.flush()
 
 
+def _echo_styled(line: Sequence[layout.Styled]) -> None:
+    """Write a line to stdout that is made of names and values."""
+    styles = {"name": "dim", "title": "bold"}
+    pieces = [_styled(part, styles.get(kind, COLOURS.get(part.strip())), sys.stdout) for part, kind in line]
+    _echo("".join(pieces).rstrip(), sys.stdout)
+
+
 def _folded(part: str, before: int) -> list[str]:
-    """Return a line in pieces that fit on the terminal behind so many columns."""
-    from shutil import get_terminal_size
-
-    room = max(get_terminal_size().columns - before, 1)
-    if part.isascii() and len(part) <= room:
+    """Return a line in pieces that fit on the terminal behind so many columns; in a pipe the line."""
+    if not sys.stdout.isatty():
         return [part]
-    from rich.cells import chop_cells  # 5 ms
-
-    return chop_cells(part, room) or [part]
-
-
-def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int) -> None:
-    """Draw a table of which only column `wide` wraps.
-
-    Where that one would get narrower than LEAST, it stands below the others of its row; where these do not fit either,
-    each row is a block of `name  value` lines.
-    """
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.text import Text
-
-    # Without a colour system there are no bold and dim either, which `no_color` would leave.
-    console = Console(color_system="auto" if colour(sys.stdout) else None, highlight=False)
-    shown = [[text.line(cell, limit=CELL) for cell in row] for row in rows]
-    widths = [max(cell_len(row[i]) for row in (columns, *shown)) for i in range(len(columns))]
-    narrow = [i for i in range(len(columns)) if i != wide]
-    room = console.width - sum(widths[i] for i in narrow)
-    if room - 3 * len(columns) >= min(LEAST, widths[wide]):
-        console.print(_boxed(columns, shown, wide))
-    elif room >= 2 * len(narrow):
-        for row in (columns, *shown):
-            line = Text()
-            for i in narrow:
-                line.append(row[i], "bold" if row is columns else COLOURS.get(row[i], ""))
-                line.append(" " * (widths[i] - cell_len(row[i]) + 2))
-            line.rstrip()
-            console.print(line, soft_wrap=True)
-            if row is not columns:
-                console.print(Padding(Text(row[wide], COLOURS.get(row[wide], ""), overflow="fold"), (0, 0, 0, 2)))
-    else:
-        label = max(map(cell_len, columns))
-        for number, row in enumerate(shown):
-            if number:
-                console.print()
-            for name, cell in zip(columns, row, strict=True):
-                line = Text(name + " " * (label - cell_len(name) + 2), "dim")
-                console.print(line.append(cell, COLOURS.get(cell, "not dim")), overflow="fold")
-
-
-def _boxed(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        table.add_column(name, no_wrap=number != wide, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    return table
+    return layout.wrap(part, layout.width(sys.stdout) - before, chop=True)

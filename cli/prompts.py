@@ -8,6 +8,7 @@ import sys
 import termios
 from collections.abc import Callable, Sequence
 
+from cli import layout
 from cli.output import Output
 
 
@@ -40,7 +41,7 @@ def decide(out: Output, question: str, options: dict[str, str], *, look: Callabl
     left = dict(options)
     while True:
         for key, words in left.items():
-            out.line(f"{key}  {words}", indent=2)
+            out.option(key, words)
         try:
             answer = choose(out, question, list(left), default="3")
         except NoAnswer:
@@ -62,7 +63,9 @@ def confirm(question: str) -> bool:
 
 def line(prompt: str, *, seconds: float | None = None) -> str:
     """Ask for a line of text. Raises NoAnswer."""
-    sys.stdout.write(prompt)
+    words, space = prompt.rstrip(), prompt[len(prompt.rstrip()) :]
+    room = layout.width(sys.stdout) - len(space) if sys.stdout.isatty() else sys.maxsize
+    sys.stdout.write("\n".join(layout.wrap(words, room)) + space)
     sys.stdout.flush()
     ready, _, _ = select.select([0], [], [], seconds)
     answer = os.read(0, 4096) if ready else b""

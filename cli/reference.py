@@ -1,9 +1,13 @@
-"""Generates docs/commands.md from commands and settings: `python -m cli.reference > docs/commands.md`."""
+"""Generates docs/commands.md from commands and settings: `python -m cli.reference > docs/commands.md`.
+
+With `--man DIR` it writes the manual pages there instead (manual.py).
+"""
 
 from __future__ import annotations
 
 import inspect
 import sys
+from pathlib import Path
 
 import click
 
@@ -20,7 +24,7 @@ exactly one JSON document (`watch`: one a line).
 meant; `$DISPATCH_BROKER` and `$DISPATCH_TOKEN` do where a flag does not. A command that asks the daemon is refused
 (409) if the daemon uses another sign-in, `logout` if another one is saved; `login` signs in at the broker that is
 named; where no daemon runs, the named one counts before the saved one. The commands `config`, `plugin`, `completion`,
-`demo` and `verify-receipt` use no sign-in: they refuse the flags, and the variables do not concern them.
+`man`, `demo` and `verify-receipt` use no sign-in: they refuse the flags, and the variables do not concern them.
 
 Ids of dispatches and tokens of invitations may be shortened to four or more of their first or last characters, or of
 the first of those that lists show, where they fit one only. Exit codes: 0 done, 1 refused or failed, 2 usage (also
@@ -78,4 +82,9 @@ def _flags(option: click.Option) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render())
+    if sys.argv[1:2] == ["--man"] and len(sys.argv) == 3:
+        from cli.manual import write_pages
+
+        write_pages(Path(sys.argv[2]))
+    else:
+        sys.stdout.write(render())

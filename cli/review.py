@@ -195,7 +195,7 @@ def show_changes(out: Output, document: Document, entries: list[Document]) -> No
 
 
 def _show_entry(out: Output, entry: Document) -> None:
-    from cli.display import show_diff
+    from cli.calls import show_diff
 
     change = str(entry["change"])
     details = [

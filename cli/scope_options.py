@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import click
 
+from cli.durations import Duration
 from cli.output import Output, interactive, string
 from cli.prompts import confirm
 from peer.client.blocking import Document
@@ -35,7 +36,9 @@ def scope_options(command: F) -> F:
             help="Answer each call, look at the end before anything is sent, or neither.",
         ),
         click.option("--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches in 24 hours."),
-        click.option("--expires", metavar="WHEN", help="When it ends: 30d, 2027-01-31, or never."),
+        click.option(
+            "--expires", metavar="WHEN", help="When it ends: in 30m, 12h, 30d or 8w, on 2027-01-31, or never."
+        ),
         click.option("--results", type=click.Choice(["full", "redacted"]), help="Whether the trace tells all."),
         click.option(
             "--apply", type=click.Choice(["review", "auto"]), help="Changes wait for me, or are put in place unmarked."
@@ -52,7 +55,12 @@ def scope_options(command: F) -> F:
             help="What runs reach: hosts, over HTTPS; packages that lock files name; any-packages. Whatever a run can "
             "read can leave to a host.",
         ),
-        click.option("--minutes", type=click.IntRange(1, 1440), metavar="N", help="How long one run may take."),
+        click.option(
+            "--minutes",
+            type=Duration(1, 1440, unit="m"),
+            metavar="N|2h",
+            help="How long one run may take: 90, 90m, 2h.",
+        ),
         click.option("--turns", type=click.IntRange(1, 1000), metavar="N", help="Agent turns of one run."),
         click.option(
             "--usd", type=click.FloatRange(0.01, 1000), metavar="AMOUNT", help="What one run may cost at the model."

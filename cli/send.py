@@ -6,15 +6,17 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import click
 
 from cli.app import App
-from cli.base import DispatchCommand, from_stdin, pass_app, without_mark
+from cli.base import DispatchCommand, from_stdin, pass_app, raw_option, without_mark
 from cli.completion import recipients
+from cli.durations import Duration
 from cli.ids import resolve, short
-from cli.output import local_time, string
+from cli.output import string
+from cli.values import when_exactly
 from peer.client.blocking import Document
 from peer.protocol.content import DEFAULT_EXPIRES, MAX_EXPIRES, MIN_EXPIRES, TEXTS
 from peer.protocol.errors import Invalid
@@ -25,27 +27,6 @@ MAX_TEXT_FILE = 1 << 20
 """Texts that may be given as @FILE."""
 
 F = TypeVar("F", bound=Callable[..., object])
-
-
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-class _Lifetime(click.ParamType[int]):
-    """Seconds: MIN_EXPIRES to MAX_EXPIRES, also as minutes, hours or a day (30m, 24h, 1d)."""
-
-    name = "lifetime"
-    _FORM: Final = re.compile(r"([0-9]{1,9})\s?([smhd]?)", re.ASCII | re.IGNORECASE)
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = self._FORM.fullmatch(str(value).strip())
-        seconds = int(found[1]) * _UNITS[found[2].lower()] if found else 0
-        if not MIN_EXPIRES <= seconds <= MAX_EXPIRES:
-            self.fail(
-                f"{value!r} is not {MIN_EXPIRES} to {MAX_EXPIRES} seconds, which may also be written as 30m, 1h or 1d",
-                param,
-                ctx,
-            )
-        return seconds
 
 
 def _text_options(command: F) -> F:
@@ -66,7 +47,7 @@ def _text_options(command: F) -> F:
 @click.argument("task")
 @click.option(
     "--expires",
-    type=_Lifetime(),
+    type=Duration(MIN_EXPIRES, MAX_EXPIRES),
     default=DEFAULT_EXPIRES,
     show_default=True,
     metavar="SECONDS|1h",
@@ -86,6 +67,7 @@ def _text_options(command: F) -> F:
 @click.option("--device", default="", metavar="PEER_ID", help="Which of the recipient's devices.")
 @click.option("--parent", default="", metavar="ID", help="The dispatch that this one follows.")
 @click.option("--wait", is_flag=True, help="Wait for the end and print the result; exit 0 only when completed.")
+@raw_option
 @pass_app
 def send(
     app: App,
@@ -99,6 +81,7 @@ def send(
     device: str,
     parent: str,
     wait: bool,
+    raw: bool,
     **texts: str,
 ) -> int:
     """Send TASK, verbatim, to RECIPIENT: a contact's e-mail address or alias. `-` reads the task from standard input.
@@ -132,6 +115,7 @@ def send(
         return 0
     if not app.out.json:
         _show_sent(app, recipient, document)
+    app.out.raw = raw
     return wait_for_end(app, document)
 
 
@@ -147,9 +131,15 @@ def wait_for_end(app: App, document: Document) -> int:
 
     view = LiveView(app.out)
     identity = document["dispatch_id"]
-    for event in app.client.events(identity):
-        if not app.out.json and event.kind != "approval":
-            view.event(event.kind, event.data)
+    try:
+        for event in app.client.events(identity):
+            if not app.out.json and event.kind != "approval":
+                view.event(event.kind, event.data)
+    except KeyboardInterrupt:
+        from cli.follow_run import say_how_to_return
+
+        say_how_to_return(app, identity, asks=False)
+        raise
     final = app.client.dispatch(identity)
     if app.out.json:
         app.out.document({**document, **final})
@@ -189,17 +179,17 @@ def _readable(path: Path) -> Path:
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises for a name that is too long
         there = os.path.exists(path)  # noqa: PTH110 - as above
         wrong = f"{path} is not a plain file" if there else f"there is no file {path}"
-        raise Invalid(wrong, fix="--file takes files, each by itself")
+        raise Invalid(wrong, fix="check the path; `--file` takes one file, and may be repeated")
     return path.absolute()
 
 
 def _show_sent(app: App, recipient: str, document: Document) -> None:
     app.out.line(f"dispatched {short(document['dispatch_id'])} to {recipient} ({string(document.get('status'))})")
-    deadline = local_time(document.get("expires_at"))
+    deadline = when_exactly(document.get("expires_at"))
     if document.get("peer_online"):
-        app.out.line(f"they are online; they may accept it until {deadline}")
+        app.out.line(f"they are online; the time to accept it ends {deadline}")
     else:
-        app.out.line(f"they are not online: it is delivered when they are, and expires on {deadline}")
+        app.out.line(f"they are not online: it is delivered when they are, and expires {deadline}")
     if document.get("left_out"):
         names = string(document["left_out"])
         app.out.line(f"left out, as their device does not understand it: {names}", style="yellow")

@@ -11,8 +11,9 @@ from cli.base import DispatchCommand, DispatchGroup, limit_option, pass_app
 from cli.completion import everyone, inviters
 from cli.display import scope_line, scope_pairs, show_histories, show_network
 from cli.listing import note_of_more
-from cli.output import local_time, string
+from cli.output import string
 from cli.scope_options import MB, confirm_unverified, given_scope, powerful_grants, scope_options
+from cli.values import lasting, when
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
 
@@ -71,8 +72,7 @@ def _path(row: Mapping[str, object]) -> str:
     """Return how a contact is connected, since when, and how long a message takes there and back."""
     if not row.get("path"):
         return string(None)
-    since = local_time(row.get("path_since"))
-    return f"{string(row['path'])} since {since}, {string(row.get('round_trip_ms'))} ms"
+    return f"{string(row['path'])}, {string(row.get('round_trip_ms'))} ms, {lasting(row.get('path_since'))}"
 
 
 address_argument = click.argument("multiaddr", metavar="MULTIADDR")
@@ -254,7 +254,7 @@ def _show(app: App, document: Document) -> None:
         )
         app.out.table(
             ["rule", "allows", "since"],
-            [[string(rule.get("id")), rule_text(rule), local_time(rule.get("created"))] for rule in rules],
+            [[string(rule.get("id")), rule_text(rule), when(rule.get("created"))] for rule in rules],
             wraps="allows",
             empty="",
         )

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.quoting import word
+from peer.dispatches.summary import summary
 from peer.dispatches.text import block, line
 from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid
@@ -117,7 +118,7 @@ def gate_text(row: Document) -> str:
         lines.append(indent(diff_size(diff, where) if len(diff) > WHOLE else block(diff), "    ", lambda _: True))
     lines.append(f"Call {word(row['request_id'])} of dispatch {str(row['dispatch_id'])[-8:]}.")
     lines.append(f"What this returns goes to {line(str(row['sender_id']))}.")
-    return "\n".join(lines)
+    return "\n".join([summary(row), *lines])
 
 
 def diff_size(diff: str, where: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 PROGRAMS = {"dispatch", "dispatch-mcp", "cli.main", "mcp_plugin.main"}
 """By which a person decides: the console scripts and the modules behind them."""
 READING = {
-    *("whoami", "doctor", "contacts", "invitations", "sent", "inbox", "status", "watch", "approvals"),
+    *("whoami", "doctor", "contacts", "invitations", "sent", "inbox", "status", "man"),
     *("fetch", "receipt", "verify-receipt", "completion", "demo", "changes", "help", "version"),
     "mcp-config",
 }
@@ -41,6 +41,7 @@ CHANGING = {
     ),
     *("block", "unblock", "trust", "send", "cancel", "accept", "decline", "approve", "deny", "witness"),
     *("apply", "discard", "undo", "release"),
+    *("approvals", "watch"),  # on a terminal, which a session can make itself, they take answers
 }
 """Every other command. A test compares the two with the table of commands."""
 

@@ -10,9 +10,10 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
+from cli.calls import Task, show_call, show_diff
 from cli.demo import scenario
 from cli.demo.processes import DemoProcesses, running
-from cli.display import show_approval, show_diff, show_event
+from cli.display import LiveView
 from cli.follow_run import follow_run
 from cli.output import interactive
 from cli.prompts import confirm
@@ -126,14 +127,18 @@ class _Demo:
         if self._asks:
             follow_run(bob, accepted, asks=True)
             return
+        view = LiveView(self._out)
         for event in bob.client.events(accepted["dispatch_id"]):
             if event.kind == "approval":
                 if not self._out.json:
-                    show_approval(self._out, event.data)
+                    view.flush(asked={str(event.data["request_id"])})
+                    show_call(self._out, event.data, Task(steps=view.calls))
                     self._print("allowed once (--yes)")
                 bob.client.approve(accepted["dispatch_id"], event.data["request_id"])
-            elif not self._out.json and event.kind != "end":
-                show_event(self._out, event.kind, event.data)
+            elif not self._out.json:
+                view.event(event.kind, event.data)
+        if not self._out.json:
+            view.flush()
 
     def _show_result(self, final: Document) -> Document:
         from peer.machine.identity import load

@@ -82,15 +82,22 @@ class Health:
                 document["error"] = state.error.to_json() | {"fix": state.error.fix.replace(*_NOT_ITSELF)}
         return found
 
-    async def doctor(self, *, fix: bool) -> Document:
-        """Return {checks: [{name, ok, detail, fix}]}."""
-        checks: list[Document] = await self._check_brokers()
-        for name, check in (
-            ("reachability", self._check_reachability),
-            ("agent login", self._check_agent),
-            ("project roots", self._check_roots),
+    async def doctor(self, *, fix: bool, part: str | None = None) -> Document:
+        """Return {checks: [{name, ok, detail, fix, proven?}]}; of a `part`, `quick` or `proof`, the checks of that."""
+        proofs: list[tuple[str, Callable[[], Awaitable[str]]]] = [
             ("sandbox", self._check_sandbox),
             ("gate", self._check_gate),
+        ]
+        if part == "proof":
+            return {"checks": [await _checked(name, check) for name, check in proofs]}
+        checks: list[Document] = await self._check_brokers()
+        checks.append(await _checked("reachability", self._check_reachability))
+        if checks[-1]["ok"] and not self._connected():
+            checks[-1]["proven"] = False
+        for name, check in (
+            ("agent login", self._check_agent),
+            ("project roots", self._check_roots),
+            *(proofs if part is None else []),
         ):
             checks.append(await _checked(name, check))
         if (problem := self._node.relay_contacts.problem) is not None:
@@ -139,7 +146,7 @@ class Health:
                 f"none of {len(addresses)} addresses answers on this machine", fix="check the firewall, then restart it"
             )
         known = self._node.admission.devices
-        connected = [device for device in known if self._node.host.connected(device)]
+        connected = self._connected()
         listening = f"{len(addresses)} address{'' if len(addresses) == 1 else 'es'}"
         way = _WAYS[frozenset(families)]
         relayed = sum(self._node.host.path(device) == "relay" for device in connected)
@@ -152,8 +159,17 @@ class Health:
             if verified is not None
             else ""
         )
-        devices = f"{len(connected)} of {len(known)} devices connected{through}"
-        return f"listening on {listening}, {way}{mapped}; {devices}{relays}"
+        if connected:
+            contacts = f"{len(connected)} of {len(known)} devices connected{through}"
+        elif known:
+            contacts = "no device of a contact is connected now, so nothing shows whether they reach this one"
+        else:
+            contacts = "whether other devices reach this one will show once you have a contact"
+        return f"listening on {listening}, {way}{mapped}; {contacts}{relays}"
+
+    def _connected(self) -> list[str]:
+        """Return the devices of contacts that are connected now."""
+        return [device for device in self._node.admission.devices if self._node.host.connected(device)]
 
     async def _check_agent(self) -> str:
         runtime = self._runtime()

@@ -200,7 +200,8 @@ class _Routes:
         return await self._health.whoami()
 
     async def doctor(self, request: Request) -> Reply:
-        return await self._health.doctor(fix=request.query_params.get("fix") == "1")
+        query = request.query_params
+        return await self._health.doctor(fix=query.get("fix") == "1", part=query.get("part"))
 
     async def remove_broker(self, request: Request) -> Reply:
         body = await body_of(request, RemoveBrokerBody)

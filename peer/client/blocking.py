@@ -80,9 +80,13 @@ class Routes(ABC, Generic[D]):
         """Return {user_id, device_id, device_name, fingerprint, broker, daemon:{…}, runtime:{…}, sandbox:{…}, …}."""
         return self._ask("GET", "/v1/whoami")
 
-    def doctor(self, *, fix: bool = False) -> D:
-        """Return {checks:[{name, ok, detail, fix}]}: the checks that only the running daemon can make."""
-        return self._ask("GET", f"/v1/doctor?fix={int(fix)}")
+    def doctor(self, *, fix: bool = False, part: str | None = None) -> D:
+        """Return {checks:[{name, ok, detail, fix, proven?}]}: the checks that only the running daemon can make.
+
+        `part`: `quick`, or `proof`, which are sandbox and gate and take up to a minute; else all of them. `proven` is
+        false where nothing is wrong, and nothing has shown that it works.
+        """
+        return self._ask("GET", f"/v1/doctor{_query(fix=int(fix), part=part)}")
 
     def remove_broker(self, url: str, *, confirmed: bool = False) -> D:
         """Return {status: "removed", url, broker_told, first}; while something waits for it and unless `confirmed`,

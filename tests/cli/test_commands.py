@@ -145,7 +145,7 @@ CASES = {
     "trust revoke": one("POST /v1/trust/alice/revoke", {"status": "revoked"}, "trust revoke alice", "revoked"),
     "send": one("POST /v1/dispatches", SENT, "send bob@example.org task", "abcd5555", "not online", needs="B"),
     "sent": one("GET /v1/dispatches", BOXES, "sent", "abcd5555", "running", needs="S"),
-    "inbox": one("GET /v1/dispatches", BOXES, "inbox", "abcd5555", "pending", "2026-11-22 12:00:00 UTC", needs="S"),
+    "inbox": one("GET /v1/dispatches", BOXES, "inbox", "abcd5555", "pending", needs="S"),
     "status": one(
         f"GET /v1/dispatches/{FIRST}",
         ENDED,
@@ -155,7 +155,7 @@ CASES = {
         "I look at the Makefile.",
         "allowed by person, once: “fine”",
         "is a space.",
-        "0.02 US dollars",
+        "3 turns · $0.02 · 4 s",
         needs="S",
     ),
     "cancel": one(
@@ -185,8 +185,8 @@ CASES = {
         "approvals",
         {"GET /v1/approvals": page_of_calls(approval())},
         [approval()],
-        "Write asks",
-        "118 s left",
+        "Rewrite notes.md, +1 −1",
+        "request r-1, 1 min 58 s left",
         "+one",
         "what this returns goes to alice@example.org",
         "Write(/home/bob/shop/notes.md)",
@@ -198,7 +198,7 @@ CASES = {
             f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "allow"},
         },
         {**ANSWERED, "decision": "allow"},
-        "allowed (once): r-1",
+        "allowed (once): r-1: Rewrite notes.md, +1 −1",
     ),
     "deny": case(
         f"deny {FIRST} r-1",
@@ -207,7 +207,7 @@ CASES = {
             f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "deny"},
         },
         {**ANSWERED, "decision": "deny"},
-        "denied: r-1",
+        "denied: r-1: Rewrite notes.md, +1 −1",
     ),
 }
 
@@ -387,7 +387,7 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
         (["--file", "a" * 300], 2, "there is no file aaa"),
         (["--file", "."], 2, ". is not a plain file"),
         (["--file", "/dev/null"], 2, "/dev/null is not a plain file"),
-        (["--nonsense"], 2, "No such option"),
+        (["--nonsense"], 2, "there is no option"),
     ],
 )
 def test_send_refuses_before_it_asks(cli: Cli, api: FakeApi, args: list[str], code: int, said: str) -> None:
@@ -641,6 +641,24 @@ def test_answers(cli: Cli, api: FakeApi, args: list[str], body: dict[str, str]) 
     assert api.bodies("POST", f"/v1/approvals/{FIRST}/r-1") == [body]
 
 
+@pytest.mark.parametrize("command", ["approve", "deny"])
+def test_the_only_waiting_call_of_a_dispatch_needs_no_request(cli: Cli, api: FakeApi, command: str) -> None:
+    """Seen to fail with "Missing argument 'REQUEST'"; of several, all are named, and nothing is answered."""
+    calls = [approval(request="toolu_0_1_277111238"), approval(SECOND, request="toolu_0_1_277111239")]
+    api["GET /v1/dispatches"] = lists({"received": [row(FIRST), row(SECOND)]})
+    api["GET /v1/approvals"] = lambda _: page_of_calls(*calls)
+    api[f"POST /v1/approvals/{FIRST}/toolu_0_1_277111238"] = ANSWERED
+    assert cli(command, "abcd5555").code == 0
+    assert len(api.bodies("POST", f"/v1/approvals/{FIRST}/toolu_0_1_277111238")) == 1
+    calls.append(approval(request="toolu_0_2_277111238", tool="Bash", input={"command": "make"}))
+    asked = cli(command, "abcd5555")
+    assert asked.code == 2 and "Run make" in asked.out and "dispatch approve abcd5555 1_277111238" in asked.err
+    assert cli(command, "abcd5555", "--json").document["error"]["code"] == 422
+    assert cli(command, "abcd5555", "1_277111238").code == 0
+    calls.clear()
+    assert cli(command, "abcd5555", "--json").document["error"]["code"] == 409
+
+
 def test_every_waiting_call_is_listed_page_by_page(cli: Cli, api: FakeApi) -> None:
     """Seen to fail where only the first page is read."""
     pages = {"": ("r-1", f"{FIRST} r-1"), f"{FIRST} r-1": ("r-2", f"{FIRST} r-2"), f"{FIRST} r-2": ("r-3", None)}
@@ -837,7 +855,7 @@ def test_usage_errors_are_json_too(cli: Cli) -> None:
         assert outcome.code == 2
         assert outcome.document["error"]["code"] == 422
         assert "--help" in outcome.document["error"]["fix"]
-    assert "Did you mean 'inbox'" in cli("inbx").err
+    assert "did you mean `dispatch inbox`?" in cli("inbx").err
     assert cli("send", "bob", "--", "--json").code == 1, "after -- it is the task"
 
 
@@ -902,16 +920,16 @@ def test_an_address_is_shown_as_it_was_typed(cli: Cli, typed: str, fix: str) -> 
     [
         (
             {"turns": 3, "input_tokens": 4800, "cost_usd": 0.02192, "seconds": 56.132},
-            "3 turns, 0.02 US dollars, 56.1 s",
+            "3 turns · $0.02 · 56 s",
         ),
-        ({"turns": 1, "cost_usd": 0.0004, "seconds": 2}, "1 turn, less than a cent, 2.0 s"),
-        ({"turns": 0, "cost_usd": 0.0, "seconds": 0.0}, "0 turns, 0.0 s"),
+        ({"turns": 1, "cost_usd": 0.0004, "seconds": 2}, "1 turn · less than $0.01 · 2 s"),
+        ({"turns": 0, "cost_usd": 0.0, "seconds": 0.0}, "0 turns · 0 s"),
     ],
 )
 def test_what_a_run_used_is_in_words(cli: Cli, api: FakeApi, usage: dict[str, float], shown: str) -> None:
     """Seen to fail with "turns 3, input_tokens 4800, cost_usd 0.02192, seconds 56.132"."""
     api[f"GET /v1/dispatches/{FIRST}"] = document(status="completed", result={**result(), "usage": usage})
-    assert f"used: {shown}\n" in cli("status", FIRST).out
+    assert f"\n{shown}\n" in cli("status", FIRST).out
 
 
 def test_a_failure_is_shown_with_its_reason_and_fix(cli: Cli, api: FakeApi) -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,11 +15,21 @@ from typing import Any
 import pytest
 
 from cli import health
+from cli.app import App
 from tests.cli.conftest import Cli, Outcome
 from tests.cli.documents import FORBIDDEN, HOSTILE
-from tests.cli.fake_api import FakeApi
+from tests.cli.fake_api import Asked, FakeApi
+from tests.conftest import HANG
 
 LIVE = {"checks": [{"name": "reachability", "ok": True, "detail": "direct", "fix": ""}]}
+PROOFS = {"checks": [{"name": name, "ok": True, "detail": "proven", "fix": ""} for name in ("sandbox", "gate")]}
+
+
+def answers(quick: Any = LIVE, proofs: Any = PROOFS) -> Callable[[Asked], Any]:
+    """What a daemon answers to the two questions of `doctor`."""
+    return lambda asked: proofs if asked.query["part"] == "proof" else quick
+
+
 PROOF = {
     "tier": "bwrap",
     "canaries": [{"name": "ssh", "ok": True, "detail": "denied"}],
@@ -51,7 +61,7 @@ def broker(status: int = 200) -> Iterator[str]:
 
 @pytest.fixture
 def healthy(cli: Cli, api: FakeApi) -> Iterator[FakeApi]:
-    api["GET /v1/doctor"] = LIVE
+    api["GET /v1/doctor"] = answers()
     with broker() as url:
         cli.configure(broker=url, token="t", email="bob@example.org")
         yield api
@@ -81,10 +91,21 @@ def test_all_is_well(cli: Cli, healthy: FakeApi) -> None:
     outcome = cli("doctor", "--json")
     assert (outcome.code, broken(outcome)) == (0, {})
     names = [check["name"] for check in outcome.document["checks"]]
-    assert names == ["permissions", "disk", "settings", "sign-in", "broker", "clock", "daemon", "reachability"]
+    assert names == [
+        "permissions",
+        "disk",
+        "settings",
+        "sign-in",
+        "broker",
+        "clock",
+        "daemon",
+        "reachability",
+        "sandbox",
+        "gate",
+    ]
     human = cli("doctor")
     assert human.code == 0
-    assert human.out.count("ok    ") == 8
+    assert human.out.count("ok    ") == 10
 
 
 def test_what_the_daemon_finds_counts(cli: Cli, healthy: FakeApi) -> None:
@@ -96,7 +117,40 @@ def test_what_the_daemon_finds_counts(cli: Cli, healthy: FakeApi) -> None:
     assert "fix: install bwrap" in outcome.out
     assert [char for char in FORBIDDEN if char in outcome.out] == []
     cli("doctor", "--fix")
-    assert [asked.query for asked in healthy.asked] == [{"fix": "0"}, {"fix": "1"}]
+    assert [asked.query["fix"] for asked in healthy.asked] == ["0", "0", "1", "1"]
+
+
+def test_each_check_is_shown_as_it_ends_and_what_nothing_has_shown_is_not_ok(cli: Cli, healthy: FakeApi) -> None:
+    """Seen to fail with nothing until the slowest had ended, and with "ok reachability: 0 of 0 devices connected"."""
+    unproven = {"name": "reachability", "ok": True, "proven": False, "detail": "nobody has connected", "fix": ""}
+    held = threading.Event()
+
+    def proofs(asked: Asked) -> Any:
+        if asked.query["part"] == "quick":
+            return {"checks": [unproven]}
+        held.wait(HANG)
+        return PROOFS
+
+    healthy["GET /v1/doctor"] = proofs
+    lines: list[Any] = []
+    app = App()
+
+    def shown(check: Any) -> None:
+        lines.append(check["name"])
+        if check["name"] == "reachability":
+            held.set()  # only now do the proofs end
+
+    health.Examination(app, fix=False).all(lambda _: None, shown)
+    assert lines[-3:] == ["reachability", "sandbox", "gate"]
+    outcome = cli("doctor")
+    assert outcome.code == 0 and "?       reachability: nobody has connected" in outcome.out
+
+
+def test_a_daemon_of_before_makes_all_its_checks_at_once(cli: Cli, healthy: FakeApi) -> None:
+    """It knows no parts: nothing is said twice, and nothing is proven twice."""
+    healthy["GET /v1/doctor"] = {"checks": [*LIVE["checks"], *PROOFS["checks"]]}
+    names = [check["name"] for check in cli("doctor", "--json").document["checks"]]
+    assert names[-3:] == ["reachability", "sandbox", "gate"] and len(healthy.asked) == 1
 
 
 def test_what_both_check_is_said_once(cli: Cli, healthy: FakeApi) -> None:

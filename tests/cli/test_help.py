@@ -15,7 +15,7 @@ from tests.cli.conftest import Cli
 
 PROMISED = [
     *("setup", "join", "login", "logout", "broker", "whoami", "doctor", "config", "demo", "open", "service", "plugin"),
-    *("mcp-config", "completion", "help", "version"),
+    *("mcp-config", "completion", "help", "man", "version"),
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
@@ -56,6 +56,10 @@ PROMISED_OPTIONS = {
     "changes": "--diff --file",
     "apply": "--all --marked --dry-run",
     "fetch": "--to --force",
+    "approvals": "--list",
+    "status": "--raw",
+    "watch": "--raw",
+    "man": "--to",
     "receipt": "--out",
     "verify-receipt": "--root",
 }

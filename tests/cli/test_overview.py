@@ -71,7 +71,7 @@ def test_help_is_a_command_too(cli: Cli, words: list[str]) -> None:
 
 def test_help_of_what_there_is_not(cli: Cli) -> None:
     outcome = cli("help", "snd")
-    assert outcome.code == 2 and "Did you mean 'send'?" in outcome.err
+    assert outcome.code == 2 and "did you mean `dispatch send`?" in outcome.err
     outcome = cli("help", "send", "more")
     assert outcome.code == 2 and "no commands below" in outcome.err
 
@@ -86,4 +86,4 @@ def test_the_version_is_a_command_too(cli: Cli) -> None:
 )
 def test_other_programs_words_are_understood_as_such(cli: Cli, typed: str, meant: str) -> None:
     outcome = cli(typed)
-    assert outcome.code == 2 and f"Did you mean {meant!r}?" in outcome.err
+    assert outcome.code == 2 and f"did you mean `dispatch {meant}`?" in outcome.err

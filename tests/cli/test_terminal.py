@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.documents import FIRST, HOSTILE, SECOND, TOKEN, approval, document, edge, offer, result
+from tests.cli.documents import FIRST, HOSTILE, SECOND, TOKEN, approval, document, edge, offer, result, row
 from tests.cli.fake_api import Asked, FakeApi, Stream, page_of_calls
 from tests.conftest import HANG
 
@@ -131,23 +131,35 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+ANSWER = "[1/2/3/4/5/r] (1 min "
+
+
 def test_each_answer_is_asked_and_sent(cli: Cli, api: FakeApi) -> None:
+    """In the order of the page's card, the raw call only when it is asked for, no rule stored before it was shown."""
     calls = [approval(request=f"r-{number}") for number in range(1, 6)]
     run = Run(api, *calls)
     with terminal("accept", FIRST) as screen:
-        for key, follow_up in (("1", ""), ("2", ""), ("3", ""), ("4", ""), ("6", "use the copy")):
-            shown = plain(screen.until("Your answer? [1/2/3/4/5/6] "))
-            assert "Write asks, in abcd5555   (118 s left)" in shown
-            assert "file_path: notes.md" in shown
-            # Seen to fail with "path:", below a `path:` of the input that names another place.
-            assert "on this machine: /home/bob/shop/notes.md" in shown
-            assert "+one" in shown
-            assert "what this returns goes to alice@example.org" in shown
-            assert "2  Always: store the rule Write(/home/bob/shop/notes.md)" in shown
-            screen.type(f"{key}\n")
-            if follow_up:
-                screen.until("What should it know? ")
-                screen.type(f"{follow_up}\n")
+        for typed in ("1", "2", "3", "4", "4 use the copy"):
+            shown = plain(screen.until(ANSWER))
+            order = ["Rewrite notes.md, +1 −1", "+one", "on this machine: /home/bob/shop/notes.md", "for abcd5555"]
+            order += ["“Find why the build fails”", "what this returns goes to alice@example.org", "1  Allow once"]
+            places = [shown.index(words) for words in (*order, "5  Decline the dispatch", "Your answer? ")]
+            assert places == sorted(places), shown
+            assert "file_path" not in shown and shown.count("on this machine") == 1
+            if typed == "2":
+                screen.type("r\n")
+                assert "file_path: notes.md" in plain(screen.until(ANSWER))
+                for answer in ("n", "y"):
+                    screen.type("2\n")
+                    asked = plain(screen.until("Store it? [y/N] "))
+                    assert "Write(/home/bob/shop/notes.md)" in asked
+                    assert "dispatch trust show alice@example.org" in asked
+                    assert len(run.answers) == 1
+                    screen.type(f"{answer}\n")
+                    if answer == "n":
+                        screen.until(ANSWER)
+            else:
+                screen.type(f"{typed}\n")
         screen.until("is a space.")
         assert screen.end() == 0
     assert run.answers == [
@@ -163,12 +175,9 @@ def test_a_wider_rule_is_picked_from_those_offered(cli: Cli, api: FakeApi) -> No
     rules = [{"tool": "Bash", "pattern": "git log -3"}, {"tool": "Bash", "pattern": "git log", "reach": "prefix"}]
     run = Run(api, approval(rule_if_always=rules[0], rule_choices=rules))
     with terminal("accept", FIRST) as screen:
-        shown = plain(screen.until("Your answer? [1/2/3/4/5/6] "))
-        assert "2  Always: store the rule Bash(git log -3), or a wider one" in shown
-        assert "from: alice@example.org; sandbox: full" in shown
+        screen.until(ANSWER)
         screen.type("2\n")
-        shown = plain(screen.until("Which rule? [1/2] "))
-        assert "2  Bash(git log), or with further words" in shown
+        assert "2  Bash(git log), or with further words" in plain(screen.until("Which one? [1/2, Enter: none] "))
         screen.type("2\n")
         screen.until("is a space.")
         assert screen.end() == 0
@@ -179,13 +188,43 @@ def test_declining_the_dispatch_ends_it_with_1(cli: Cli, api: FakeApi) -> None:
     """By the key that declines on the page, too. Seen to fail while it was 6 here, where 5 denied with a note."""
     run = Run(api, approval(rule_if_always=None), status="declined")
     with terminal("accept", FIRST) as screen:
-        assert "Always" not in screen.until("Your answer? [1/3/4/5/6] ")
+        assert "Always" not in screen.until("[1/3/4/5/r] ")
         screen.type("2\n")
-        screen.until("please type one of 1, 3, 4, 5, 6")
+        screen.until("please type one of 1, 3, 4, 5, r")
         screen.until("Your answer?")
         screen.type("5\n")
         assert screen.end() == 1
     assert run.answers == [{"decision": "deny", "decline_dispatch": True}]
+
+
+def test_approvals_asks_each_call_at_a_terminal(cli: Cli, api: FakeApi) -> None:
+    """The one with least time first; Enter leaves one waiting. With `--list` nothing is asked."""
+    calls = [
+        approval(request="r-1"),
+        approval(SECOND, request="r-2", expires_in=30, tool="Bash", input={"command": "make"}),
+    ]
+    api["GET /v1/approvals"] = lambda _: page_of_calls(*calls)
+    called = {"kind": "tool_call", "tool": "Bash", "call_id": "r-2", "attempt": 1}
+    api[f"GET /v1/dispatches/{FIRST}"] = document()
+    api[f"GET /v1/dispatches/{SECOND}"] = document(SECOND, events=[*document()["events"], called])
+    api[f"POST /v1/approvals/{FIRST}/r-1"] = {"ok": True}
+    with terminal("approvals") as screen:
+        shown = plain(screen.until("Enter: skip] "))
+        assert "1 of 2" in shown and "Run make" in shown and "step 2 of aaaa7777" in shown
+        screen.type("\n")
+        assert "skipped: it still waits" in screen.until("Enter: skip] ")
+        screen.type("1\n")
+        screen.until("allowed once")
+        assert screen.end() == 0
+    assert api.bodies("POST", f"/v1/approvals/{FIRST}/r-1") == [{"decision": "allow", "grant": "once"}]
+    with terminal("approvals", "--list") as screen:
+        assert screen.end() == 0 and "Your answer" not in screen.shown
+    with terminal("approve", FIRST, "--always") as screen:
+        assert "Write(/home/bob/shop/notes.md)" in screen.until("Store it? [y/N] ")
+        screen.type("\n")
+        screen.until("nothing was answered")
+        assert screen.end() == 1
+    assert len(api.bodies("POST", f"/v1/approvals/{FIRST}/r-1")) == 1
 
 
 def test_what_was_typed_before_the_question_is_no_answer(cli: Cli, api: FakeApi) -> None:
@@ -242,21 +281,21 @@ def test_ctrl_c_leaves_the_run(cli: Cli, api: FakeApi) -> None:
     with terminal("accept", FIRST) as screen:
         screen.until("Your answer?")
         screen.type("\x03")
-        screen.until("the run goes on: answer its calls with `dispatch accept abcd5555`")
+        screen.until("the run goes on; to come back: `dispatch accept abcd5555`")
         assert screen.end() == 130
     assert run.answers == []
     assert not any(asked.path.endswith("/cancel") for asked in api.asked)
 
 
-def test_a_run_that_was_left_is_taken_up_again(cli: Cli, api: FakeApi) -> None:
+@pytest.mark.parametrize("command", [["accept", FIRST, "--cwd", "/elsewhere"], ["watch", FIRST]])
+def test_a_run_that_was_left_is_taken_up_again(cli: Cli, api: FakeApi, command: list[str]) -> None:
     """Seen to fail with 409, "a dispatch that is running cannot be accepted": its calls had ids to copy by hand."""
     run = Run(api, approval())
     api[f"GET /v1/dispatches/{FIRST}"] = lambda _: (
         document(status="completed", result=result(status="completed")) if run.answers else document(status="running")
     )
-    with terminal("accept", FIRST) as screen:
-        screen.until("abcd5555 runs already")
-        screen.until("Your answer?")
+    with terminal(*command) as screen:
+        assert ("abcd5555 runs already" in screen.until("Your answer?")) is (command[0] == "accept")
         screen.type("1\n")
         assert screen.end() == 0
     assert run.answers == [{"decision": "allow", "grant": "once"}] and not run.accepted
@@ -353,17 +392,45 @@ def test_tables_on_a_terminal(cli: Cli, api: FakeApi) -> None:
         assert json.loads(screen.shown) == {"dispatches": rows}
 
 
-@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
-def test_a_table_is_read_at_any_width(cli: Cli, api: FakeApi, columns: int) -> None:
-    """Words whole, but those of the longest cell. Seen to fail at 40, 60 and 80 with cells of three characters."""
-    scopes = {**edge()["scopes"], "paths": ["/home/bob/projects/parser"], "expires": "2026-11-28T18:49:46Z"}
+WORDY = "Find out why the nightly build fails since Monday, mend it, and say in a few words what the reason was"
+LONG = "https://example.org/" + "a" * 60
+
+
+def whole_words(shown: str, columns: int, *texts: str) -> None:
+    """No line is wider but for a word that is, and every word of `texts` stands in one piece."""
+    for line in shown.splitlines():
+        assert len(line) <= columns or len(line.split()) == 1, (columns, line)
+    for word in " ".join(texts).split():
+        assert word in shown, (columns, word, shown)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 140])
+def test_everything_is_read_at_any_width(cli: Cli, api: FakeApi, columns: int) -> None:
+    """Seen to fail with cells of three characters, words cut at the edge, and the reply shown twice and as written."""
+    scopes = {**edge()["scopes"], "paths": [str(Path.home() / "projects/parser")], "expires": "2099-11-28T18:49:46Z"}
+    reply = f"# Done\n\nI **changed** two lines, see [the docs]({LONG}).\n\n- one `thing`\n- {WORDY}"
+    said = [{"kind": "reasoning", "text": text, "attempt": 1} for text in (WORDY, reply)]
+    ended = document(status="completed", direction="sent", task=WORDY, events=said, result=result(reply=reply))
     api["GET /v1/contacts"] = {"trust": [edge(scopes=scopes)]}
-    with terminal("contacts", columns=columns) as screen:
-        assert screen.end() == 0
-        shown = plain(screen.shown)
-    for word in ("alice@example.org", "they → me", "active", "manual", "direction", "verified"):
-        assert word in shown, shown
-    assert max(map(len, shown.splitlines())) <= columns, shown
+    api["GET /v1/dispatches"] = {"dispatches": [row(task=WORDY), row(SECOND, task=WORDY, status="completed")]}
+    api[f"GET /v1/dispatches/{FIRST}"] = ended
+    api.fails("GET /v1/approvals", 409, f"nothing pending: {WORDY}", f"see {LONG}")
+    seen = {}
+    for command in (["contacts"], ["inbox"], ["status", FIRST], ["approvals"]):
+        with terminal(*command, columns=columns) as screen:
+            assert screen.end() == (1 if command == ["approvals"] else 0)
+            seen[command[0]] = plain(screen.shown)
+    scope = "alice@example.org they → me active manual ~/projects/parser; ends 2099-11-28"
+    whole_words(seen["contacts"], columns, scope, "peer" if columns == 140 else "direction verified")
+    whole_words(seen["inbox"], columns, WORDY, "abcd5555 pending alice@example.org")
+    whole_words(seen["approvals"], columns, WORDY, LONG)
+    status = seen["status"]
+    whole_words(status, columns, WORDY, "3 turns · $0.02 · 4 s")
+    assert status.count("Done") == 1 and "# Done" not in status and "**" not in status and " • one thing" in status
+    assert LONG[:20] in status and "\x1b]8" not in screen.shown
+    if columns == 80:
+        with terminal("status", FIRST, "--raw", columns=columns) as screen:
+            assert screen.end() == 0 and "I **changed** two lines" in screen.shown
 
 
 def test_no_colour_when_nobody_wants_it(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,7 @@ WITHOUT = {
     "verify-receipt": ["verify-receipt", "nothing.receipt"],
     "demo": ["demo", "--yes"],
     "help": ["help"],
+    "man": ["man"],
     "version": ["version"],
 }
 """Commands that use no sign-in."""
@@ -184,7 +185,7 @@ def test_version(people: People) -> None:
 
 
 def test_a_mistyped_command_gets_the_nearest_one(people: People) -> None:
-    assert "'inbox'" in people.alice.cli("inbx", status=2).errors
+    assert "`dispatch inbox`" in people.alice.cli("inbx", status=2).errors
 
 
 def test_the_short_id_that_is_shown_is_taken_back(done: Scene) -> None:

@@ -128,7 +128,7 @@ def test_background_may_be_read_from_a_file(people: People, tmp_path: Path) -> N
 
 
 def test_there_is_no_working_directory_for_the_sender_to_choose(people: People) -> None:
-    assert "No such option" in people.alice.refused("send", people.bob.email, "x", "--cwd", "/")["message"]
+    assert "there is no option" in people.alice.refused("send", people.bob.email, "x", "--cwd", "/")["message"]
 
 
 def test_without_an_edge_it_is_a_403_at_once_that_says_to_invite(people: People) -> None:
