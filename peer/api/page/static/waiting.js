@@ -137,8 +137,8 @@ export function onTold(listener) {
   return () => listeners.delete(listener);
 }
 
-/** Whether a dispatch's row may change what waits. */
-export const concerns = (row) => waits(row) || told.dispatches.some((each) => each.dispatch_id === row.dispatch_id);
+/** Whether a dispatch's row may change what waits: what is being read may be older than the row. */
+export const concerns = (row) => reading !== null || !told.known || waits(row) || told.dispatches.some((each) => each.dispatch_id === row.dispatch_id);
 
 export function waiting() {
   const place = h("div.cards");
