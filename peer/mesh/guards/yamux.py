@@ -64,7 +64,8 @@ class YamuxLimits:
     control_frames: int = 1024
     """Queued replies (pings, resets) beyond which the peer counts as flooding and the connection ends."""
     queued_data: int = 4 * MAX_FRAME_PAYLOAD
-    """Data waiting for the socket. Small, so that a statement queues behind four bulk frames at most."""
+    """Data waiting for the socket, or on its way into it. Small, so that a statement queues behind four bulk frames at
+    most."""
     max_window: int = 4 * 1024 * 1024
     window_budget: int = 8 * 1024 * 1024
     """Per device: receive window beyond the initial 256 KiB of each stream, for all streams together."""
@@ -284,33 +285,32 @@ class SafeYamux(YamuxSession):
 
     async def _write_loop(self) -> None:
         while True:
-            if self._control:
-                batch = b"".join(self._control)
-                self._control.clear()
-            elif self._data:
-                batch = self._next_data()
-                self._room_waiters.unpark_all()
-            elif self._closing:
-                return
-            else:
+            if not (self._control or self._data):
+                if self._closing:
+                    return
                 await self._writer_waits.park()
                 continue
+            batch, size = self._next_batch()
             with trio.fail_after(self.limits.write_stall):
                 await self.secured_conn.write(batch)
+            if size:
+                # Only now: what the socket has not taken yet still stands before whatever is queued next.
+                self._queued_data -= size
+                self._room_waiters.unpark_all()
 
-    def _next_data(self) -> bytes:
-        """Take one frame, and small ones after it, as long as all fit one Noise message."""
-        header, data = self._data.popleft()
-        parts = [header, data]
-        size = len(data)
-        room = MAX_FRAME_PAYLOAD - size
-        while self._data and (more := HEADER_BYTES + len(self._data[0][1])) <= room:
-            header, data = self._data.popleft()
+    def _next_batch(self) -> tuple[bytes, int]:
+        """Take all that is queued, control frames first; return it and the bytes of data in it.
+
+        So statements go with the bulk before them, and the bulk in few writes: its frames are as many as `queued_data`.
+        """
+        parts: list[bytes | memoryview] = [*self._control]
+        self._control.clear()
+        size = 0
+        for header, data in self._data:
             parts += (header, data)
             size += len(data)
-            room -= more
-        self._queued_data -= size
-        return b"".join(parts)
+        self._data.clear()
+        return b"".join(parts), size
 
     # --- reading
 
