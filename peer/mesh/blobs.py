@@ -24,6 +24,7 @@ from typing import BinaryIO
 import structlog
 import trio
 
+from peer.mesh.guards.yamux_header import MAX_FRAME_PAYLOAD
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
 from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Invalid, NotFound
@@ -31,8 +32,10 @@ from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Invalid, NotFo
 log = structlog.get_logger(__name__)
 
 BLOB = "/dispatch/blob/1"
-PIECE = 1024 * 1024
-"""Bytes read from disk, or written to it, at once."""
+PIECE = 16 * MAX_FRAME_PAYLOAD
+"""Bytes read from disk, or written to it, at once: about a MiB, in whole frames."""
+AT_ONCE = 64
+"""Chunks that are written together; the system takes up to 1024."""
 MAX_REQUEST = 128
 MAX_REPLY = 8 * 1024
 MAX_TEXT = 1000
@@ -253,12 +256,16 @@ class _Part:
 
     def append(self, piece: list[bytes]) -> None:
         """Hash and write the chunks of one piece."""
-        data = memoryview(b"".join(piece))
-        self._hash.update(data)
-        while data.nbytes:
-            written = self._file.write(data)
+        for chunk in piece:
+            self._hash.update(chunk)
+        left = [memoryview(chunk) for chunk in piece]
+        while left:
+            written = os.writev(self._file.fileno(), left[:AT_ONCE])
             self.offset += written
-            data = data[written:]
+            while left and written >= left[0].nbytes:
+                written -= left.pop(0).nbytes
+            if written:
+                left[0] = left[0][written:]
 
     def digest(self) -> bytes:
         """Return the SHA-256 of everything in the file."""
