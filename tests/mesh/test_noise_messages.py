@@ -17,7 +17,7 @@ from libp2p.abc import IRawConnection
 from libp2p.security.noise.io import NoiseTransportReadWriter
 from noise.connection import Keypair, NoiseConnection  # type: ignore[import-untyped]
 
-from peer.mesh.guards.noise_messages import MAX_PLAINTEXT, READ_AT_ONCE, WITHOUT_PAUSE, NoiseMessages
+from peer.mesh.guards.noise_messages import MAX_PLAINTEXT, MAX_RECEIVED, READ_AT_ONCE, WITHOUT_PAUSE, NoiseMessages
 
 
 class Bytes:
@@ -101,6 +101,18 @@ async def test_a_changed_message_is_no_message() -> None:
     assert await ours.read_msg() == b"first"
     with pytest.raises(InvalidTag):
         await ours.read_msg()
+
+
+async def test_no_more_is_held_than_a_read_and_a_message() -> None:
+    """Seen to fail where what was handed out was kept until all had been."""
+    conn = Bytes()
+    near, far = two_ends(conn)
+    for _ in range(30):
+        await near.write_msg(bytes(MAX_PLAINTEXT))
+    ours = NoiseMessages(far)
+    for _ in range(30):
+        assert len(await ours.read_msg()) == MAX_PLAINTEXT
+        assert len(ours._received) <= MAX_RECEIVED
 
 
 async def test_others_have_their_turn_while_many_small_messages_are_handed_out() -> None:

@@ -18,6 +18,8 @@ MAX_PLAINTEXT = 65_535 - 16
 """Of one message: what its length can say, less the tag of Poly1305."""
 READ_AT_ONCE = 256 * 1024
 """Bytes requested from the connection: a read returns what is there."""
+MAX_RECEIVED = READ_AT_ONCE + LENGTH_BYTES + 65_535
+"""Bytes held of a connection: a read, and a message of the largest size that it ended in the middle of."""
 WITHOUT_PAUSE = 16
 """Messages handed out before other tasks have their turn: a peer may send thousands of empty ones by one write."""
 
@@ -36,7 +38,7 @@ class NoiseMessages(EncryptedMsgReadWriter):
         self._seal: Callable[[None, bytes | memoryview], bytes] = protocol.cipher_state_encrypt.encrypt_with_ad
         self._open: Callable[[None, bytes | memoryview], bytes] = protocol.cipher_state_decrypt.decrypt_with_ad
         self._received = bytearray()
-        """At most a message that is not whole yet, and what came with its end."""
+        """At most MAX_RECEIVED bytes: a message that is not whole yet, and what came with its end."""
         self._taken = 0
         """Bytes of it that were handed out."""
         self._handed_out = 0
