@@ -1902,7 +1902,7 @@ VALUES: Final[dict[str, str]] = {
     "sandbox.network.proxy:NetworkProxy._hosts": "the hosts of one edge",
     "sandbox.confinement.profile:Profile.variables": "names that are in the code (sandbox/run/toolchains.py)",
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
-    "peer.node.sending:SendService._take_in.failed": _ONE_CALL,
+    "peer.node.sending:_take_in.failed": _ONE_CALL,
     "peer.mesh.lan.lan:Lan._failed": "three words, which are in the code",
     "peer.mesh.dialing:race.won": _ONE_CALL,
     "peer.mesh.punching.endpoints:_HeldPorts.ports": "one for IPv4, one for IPv6",
