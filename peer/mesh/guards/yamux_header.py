@@ -28,6 +28,9 @@ class Kind(enum.IntEnum):
     GO_AWAY = 3
 
 
+_KINDS = tuple(Kind)
+
+
 class Flag(enum.IntFlag):
     """Flags of DATA and WINDOW_UPDATE; PING uses SYN for a question and ACK for its answer."""
 
@@ -64,4 +67,6 @@ def unpack(data: memoryview | bytes) -> Header:
     version, kind, flags, stream_id, length = HEADER.unpack_from(data)
     if version != 0:
         raise ValueError(f"yamux version {version}")
-    return Header(Kind(kind), flags, stream_id, length)
+    if kind >= len(_KINDS):
+        raise ValueError(f"yamux frame of type {kind}")
+    return Header(_KINDS[kind], flags, stream_id, length)
