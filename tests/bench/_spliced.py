@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -102,7 +102,8 @@ async def _source(certificate: str, port: str) -> None:
         size = int.from_bytes(await stream.receive_some(8), "big")
         for start in range(0, size, PIECE):
             await stream.send_all(piece[: size - start])
-        await stream.receive_some(1)
+        with suppress(trio.BrokenResourceError):  # the relay's end of it, without a goodbye
+            await stream.receive_some(1)
         await trio.aclose_forcefully(stream)
 
 
