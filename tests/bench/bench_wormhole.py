@@ -33,7 +33,7 @@ from tests.bench.bench_relay import used
 from tests.rendezvous.world import make_certificate
 from tests.system.world import ROOT, Person, World, connect, eventually
 
-ROUNDS = 5
+ROUNDS = 3
 PACKAGES = ("magic-wormhole==0.24.0", "magic-wormhole-mailbox-server==0.8.0", "magic-wormhole-transit-relay==0.5.0")
 MADE_BEFORE = "DISPATCH_BENCH_WORMHOLE"
 """A variable that names a virtual environment with them, so that none is made."""
