@@ -24,6 +24,7 @@ from typing import BinaryIO
 import structlog
 import trio
 
+from peer.mesh.guards.yamux_header import MAX_FRAME_PAYLOAD
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
 from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Invalid, NotFound
@@ -31,8 +32,10 @@ from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Invalid, NotFo
 log = structlog.get_logger(__name__)
 
 BLOB = "/dispatch/blob/1"
-PIECE = 1024 * 1024
-"""Bytes read from disk, or written to it, at once."""
+PIECE = 16 * MAX_FRAME_PAYLOAD
+"""Bytes read from disk, or written to it, at once: about a MiB, in whole frames."""
+AT_ONCE = 64
+"""Chunks that are written together; the system takes up to 1024."""
 MAX_REQUEST = 128
 MAX_REPLY = 8 * 1024
 MAX_TEXT = 1000
@@ -99,7 +102,7 @@ async def _serve_blob(stream: Stream, lookup: Lookup, limits: BlobLimits) -> Non
         path = await lookup(stream.peer_id, statement_id, digest)
         if path is None:
             raise NotFound("no such file for this device", fix="ask the sender to send it again")
-        file = await trio.to_thread.run_sync(_open, path)
+        file, size, piece = await trio.to_thread.run_sync(_open, path, offset)
     except DispatchError as error:
         await _refuse(stream, error.code, error.message, error.fix, limits)
         return
@@ -108,7 +111,6 @@ async def _serve_blob(stream: Stream, lookup: Lookup, limits: BlobLimits) -> Non
         await _refuse(stream, 503, "the file cannot be read now", "it will be fetched again automatically", limits)
         return
     with file:
-        size = os.fstat(file.fileno()).st_size
         if not 0 <= offset <= size:
             await _refuse(
                 stream,
@@ -118,23 +120,34 @@ async def _serve_blob(stream: Stream, lookup: Lookup, limits: BlobLimits) -> Non
                 limits,
             )
             return
-        file.seek(offset)
         await stream.send([200, size, "", ""], deadline=limits.request)
         left = size - offset
         while left:
-            piece = await trio.to_thread.run_sync(file.read, min(PIECE, left))
             if not piece:
                 raise Invalid(
                     "a blob became shorter while it was read",
                     fix="run `dispatch doctor`: something else changed a file of the state folder",
                 )
+            piece = piece[:left]
             await stream.write(piece, deadline=limits.piece)
             left -= len(piece)
+            if left:
+                piece = await trio.to_thread.run_sync(file.read, PIECE)
         await stream.send([size], deadline=limits.piece)
 
 
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _open(path: Path, offset: int) -> tuple[BinaryIO, int, bytes]:
+    """Return the open file, its size, and its first piece from `offset` on, if that is inside of it."""
+    file = path.open("rb", buffering=0)
+    try:
+        size = os.fstat(file.fileno()).st_size
+        if not 0 <= offset <= size:
+            return file, size, b""
+        file.seek(offset)
+        return file, size, file.read(PIECE)
+    except BaseException:
+        file.close()
+        raise
 
 
 async def _refuse(stream: Stream, code: int, message: str, fix: str, limits: BlobLimits) -> None:
@@ -153,6 +166,7 @@ async def fetch(
     size: int,
     destination: Path,
     part: Path | None = None,
+    prepare: Callable[[], object] = lambda: None,
     limits: BlobLimits | None = None,
 ) -> None:
     """Fetch one blob from a connected peer into `destination`, which appears whole, verified and fsynced, or not.
@@ -160,10 +174,11 @@ async def fetch(
     When a transfer breaks off, the bytes so far stay in `part` (0600, in the folder of `destination`, by default
     `<destination>.part`), and the next call continues from there. Raises Refused with the peer's code (404, 403, …),
     Unavailable if the transfer breaks off (call again), Invalid if the bytes do not match the digest (the part is
-    deleted), Conflict if another call is fetching it, OSError.
+    deleted), Conflict if another call is fetching it, OSError. `prepare` is called in a thread before all, to make the
+    folder.
     """
     bounds = limits or BlobLimits()
-    async with _opened_part(part or destination.with_name(destination.name + ".part"), size) as growing:
+    async with _opened_part(part or destination.with_name(destination.name + ".part"), size, prepare) as growing:
         stream = await host.open_stream(peer_id, BLOB)
         try:
             await _pull(stream, growing, statement_id, digest, size, bounds)
@@ -253,12 +268,16 @@ class _Part:
 
     def append(self, piece: list[bytes]) -> None:
         """Hash and write the chunks of one piece."""
-        data = memoryview(b"".join(piece))
-        self._hash.update(data)
-        while data.nbytes:
-            written = self._file.write(data)
+        for chunk in piece:
+            self._hash.update(chunk)
+        left = [memoryview(chunk) for chunk in piece]
+        while left:
+            written = os.writev(self._file.fileno(), left[:AT_ONCE])
             self.offset += written
-            data = data[written:]
+            while left and written >= left[0].nbytes:
+                written -= left.pop(0).nbytes
+            if written:
+                left[0] = left[0][written:]
 
     def digest(self) -> bytes:
         """Return the SHA-256 of everything in the file."""
@@ -284,8 +303,12 @@ class _Part:
 
 
 @asynccontextmanager
-async def _opened_part(path: Path, size: int) -> AsyncIterator[_Part]:
-    part = await trio.to_thread.run_sync(_Part, path, size)
+async def _opened_part(path: Path, size: int, prepare: Callable[[], object]) -> AsyncIterator[_Part]:
+    def opened() -> _Part:
+        prepare()
+        return _Part(path, size)
+
+    part = await trio.to_thread.run_sync(opened)
     try:
         yield part
     finally:

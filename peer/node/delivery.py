@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -111,10 +113,12 @@ class Receiver:
     async def lookup(self, peer_id: str, statement_id: bytes, digest: bytes) -> Path | None:
         """Return the file of a blob if a statement from here to that very device names it, else None."""
         statement = names.uuid_text(statement_id)
-        allowed = await self.journal.read(lambda db: dispatches.may_pull(db, peer_id, statement, digest))
         path = self.journal.context.blobs.path(digest)
         # A file that is missing on disk is refused for good; otherwise the peer would retry until expiry.
-        return path if allowed and await trio.Path(path).is_file() else None
+        found = await self.journal.read(
+            lambda db: dispatches.may_pull(db, peer_id, statement, digest) and path.is_file()
+        )
+        return path if found else None
 
 
 def _oldest_by_device(db: sqlite3.Connection) -> dict[str, list[rows.File]]:
@@ -193,48 +197,93 @@ class BlobFetcher:
         return self._resting.get(device, (0, float("-inf")))[1]
 
     async def _pull(self, device: str, items: list[rows.File]) -> None:
-        """Fetch these files, PULLS_PER_DEVICE at a time, until one of them is to be tried again later."""
-        left = iter(items)
+        """Fetch these files, PULLS_PER_DEVICE at a time, until one of them is to be tried again later.
 
-        async def pull() -> None:
-            for item in left:
-                if self._rest_until(device) > trio.current_time():
-                    return
-                if await self._fetch(device, item):
-                    self._resting.pop(device, None)
-                elif self._rest_until(device) <= trio.current_time():
-                    failures = self._resting.get(device, (0, 0.0))[0] + 1
-                    rest = min(FIRST_REST * 2 ** min(failures - 1, 16), LONGEST_REST)
-                    self._resting[device] = (failures, trio.current_time() + rest)
+        What has come is stored meanwhile, in one step for all that came during the step before.
+        """
+        left = iter(items)
+        arrived, to_store = trio.open_memory_channel[rows.File](PULLED_AT_ONCE)
+
+        async def pull(arrived: trio.MemorySendChannel[rows.File]) -> None:
+            with arrived:
+                for item in left:
+                    if self._rest_until(device) > trio.current_time():
+                        return
+                    if not await self._tried(device, item, self._bring(device, item)):
+                        continue
+                    if (device, item.statement, item.digest) in self._whole:
+                        await arrived.send(item)
 
         try:
             async with trio.open_nursery() as nursery:
-                for _ in range(PULLS_PER_DEVICE):
-                    nursery.start_soon(pull)
+                nursery.start_soon(self._store, device, to_store)
+                with arrived:
+                    for _ in range(PULLS_PER_DEVICE):
+                        nursery.start_soon(pull, arrived.clone())
         finally:
             self._under_way.discard(device)
         self._news.set()
 
-    async def _fetch(self, device: str, item: rows.File) -> bool:
-        """Fetch one file; return False if it should be tried again later."""
-        context = self._journal.context
+    async def _store(self, device: str, arrived: trio.MemoryReceiveChannel[rows.File]) -> None:
+        async for item in arrived:
+            items = [item]
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while True:
+                    items.append(arrived.receive_nowait())
+            if len(items) > 1 and await self._stored(device, items):
+                continue
+            for each in items:  # one by one, so that one which is refused keeps no other from it
+                if not await self._tried(device, each, self._note_arrived(device, [each])):
+                    break  # the store takes nothing now; what came is remembered
+
+    async def _stored(self, device: str, items: list[rows.File]) -> bool:
         try:
-            lock = self._one_by_one.setdefault((device, item.digest), trio.Lock())
-            async with lock:
-                # Only for this statement: what another one brought is no proof that this one's device has it.
-                what = (device, item.statement, item.digest)
-                if what not in self._whole:
-                    await self._transfer(device, item)
-                    self._whole.add(what)
-            await self._journal.step(lambda tx: receiving.on_file_arrived(tx, item))
-            self._whole.discard(what)
+            await self._note_arrived(device, items)
+        except DispatchError as error:
+            log.warning("blob.not_stored_together", files=len(items), code=error.code)
+            return False
+        return True
+
+    async def _note_arrived(self, device: str, items: list[rows.File]) -> None:
+        def step(tx: Transaction) -> None:
+            for item in items:
+                receiving.on_file_arrived(tx, item)
+
+        await self._journal.step(step)
+        self._whole -= {(device, item.statement, item.digest) for item in items}
+        self._resting.pop(device, None)
+
+    async def _bring(self, device: str, item: rows.File) -> None:
+        """Fetch one file, unless it came before and could not be stored."""
+        lock = self._one_by_one.setdefault((device, item.digest), trio.Lock())
+        async with lock:
+            # Only for this statement: what another one brought is no proof that this one's device has it.
+            what = (device, item.statement, item.digest)
+            if what not in self._whole:
+                await self._transfer(device, item)
+                self._whole.add(what)
+
+    async def _tried(self, device: str, item: rows.File, work: Awaitable[None]) -> bool:
+        """Do one thing for a file; where it should be tried again later, have its device rest, and return False."""
+        if await self._done(item, device, work):
+            return True
+        if self._rest_until(device) <= trio.current_time():
+            failures = self._resting.get(device, (0, 0.0))[0] + 1
+            rest = min(FIRST_REST * 2 ** min(failures - 1, 16), LONGEST_REST)
+            self._resting[device] = (failures, trio.current_time() + rest)
+        return False
+
+    async def _done(self, item: rows.File, device: str, work: Awaitable[None]) -> bool:
+        """Do one thing for a file, or give the file up for good; return False if it should be tried again later."""
+        try:
+            await work
         except DispatchError as error:
             if error.code >= 500 or error.code == 409:
                 return False
             theirs = error.theirs if isinstance(error, blob_protocol.Refused) else ""
             reason = refusals.file_reason(error.message, theirs)
             log.warning("blob.refused", dispatch=item.dispatch_id, code=error.code)
-            context.blobs.part(item.digest, device).unlink(missing_ok=True)
+            self._journal.context.blobs.part(item.digest, device).unlink(missing_ok=True)
             try:
                 await self._journal.step(lambda tx: receiving.on_file_refused(tx, item, reason))
             except DispatchError as unstored:
@@ -252,7 +301,6 @@ class BlobFetcher:
     async def _transfer(self, device: str, item: rows.File) -> None:
         """Fetch one file; go on at its byte at once where another path to the device is left or found."""
         blobs = self._journal.context.blobs
-        destination = await trio.to_thread.run_sync(blobs.destination, item.digest)
         part = blobs.part(item.digest, device)
         while True:
             await self._connect(device)
@@ -264,8 +312,9 @@ class BlobFetcher:
                     statement_id=names.uuid_bytes(item.statement),
                     digest=item.digest,
                     size=item.size,
-                    destination=destination,
+                    destination=blobs.path(item.digest),
                     part=part,
+                    prepare=partial(blobs.destination, item.digest),
                 )
                 return
             except Unavailable:

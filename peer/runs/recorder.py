@@ -25,7 +25,7 @@ from peer.steps import releasing, running
 from peer.steps.ending import MAX_REASON
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
-from peer.store import rows
+from peer.store import blobs, rows
 from peer.store.unreleased import RunResult
 from peer.trust import scopes
 from sandbox import frames
@@ -225,8 +225,7 @@ class Recorder:
             else:
                 content = result.content()
                 running.finish(tx, self._dispatch_id, self._attempt, result.status, files=named, **content)
-            for file in files:
-                file.keep()
+            blobs.keep(files)
             if collected is not None:
                 self.landing = collected.keep(tx, self._dispatch_id, self._attempt, land=land)
 

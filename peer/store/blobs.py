@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from peer.machine.plain_file import open_plain
 from peer.protocol.errors import TooLarge, Unavailable
 
-PIECE = 1 << 20
+PIECE = 256 * 1024
+"""Bytes read, hashed and written at once: few enough to be in the processor's cache all the while."""
 
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A copy of a file that no statement refers to yet: `keep` it in the transaction that adds one, or `discard` it."""
+    """A durable copy of a file that no statement refers to yet.
+
+    `keep` those of a statement in the transaction that adds it, or `discard` each.
+    """
 
     name: str
     size: int
@@ -24,19 +28,26 @@ class StagedFile:
     temporary: Path
     place: Path
 
-    def keep(self) -> None:
-        """Rename the copy to its place as a blob, durably. Raises Unavailable."""
-        try:
-            self.place.parent.mkdir(mode=0o700, exist_ok=True)
-            if self.temporary.exists() or not self.place.exists():  # else an attempt that was rolled back has kept it
-                self.temporary.replace(self.place)
-            _sync_folder(self.place.parent)
-        except OSError as error:
-            raise _not_stored(error) from error
-
     def discard(self) -> None:
         """Delete the copy, unless it was kept."""
         self.temporary.unlink(missing_ok=True)
+
+
+def keep(files: Sequence[StagedFile]) -> None:
+    """Rename the copies to their places as blobs, durably. Raises Unavailable.
+
+    The folders are synced after the last rename: a journalling file system then writes all of the renames at once.
+    """
+    try:
+        for file in files:
+            file.place.parent.mkdir(mode=0o700, exist_ok=True)
+            if file.temporary.exists() or not file.place.exists():  # else an attempt that was rolled back has kept it
+                file.temporary.replace(file.place)
+        folders = {file.place.parent for file in files}
+        for folder in (*sorted(folders), *sorted({folder.parent for folder in folders})):
+            _sync_folder(folder)
+    except OSError as error:
+        raise _not_stored(error) from error
 
 
 class Blobs:
@@ -51,11 +62,13 @@ class Blobs:
         return self.folder / text[:2] / text
 
     def destination(self, digest: bytes) -> Path:
-        """Return `path` and create its folder."""
+        """Return `path` and create its folder, durably: whoever puts it there syncs that folder alone."""
         path = self.path(digest)
         # Two calls: `parents=True` would create the upper folder with the mode of the umask.
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(self.folder)
         return path
 
     def part(self, digest: bytes, device: str) -> Path:
@@ -73,19 +86,20 @@ class Blobs:
         with open_plain(source) as file:
             self.folder.mkdir(mode=0o700, exist_ok=True)
             hasher, size = hashlib.sha256(), 0
+            piece = memoryview(bytearray(PIECE))
             temporary = self.folder / f".in-{os.getpid()}-{os.urandom(8).hex()}"
             try:
-                with open(temporary, "xb", opener=_private) as out:
-                    while piece := file.read(PIECE):
-                        size += len(piece)
+                with open(temporary, "xb", buffering=0, opener=_private) as out:
+                    while count := os.readv(file.fileno(), [piece]):
+                        size += count
                         if size > limit:
                             raise TooLarge(
                                 f"{source.name} has more than {limit} bytes",
                                 fix="send a smaller file, or share it by link",
                             )
-                        hasher.update(piece)
-                        out.write(piece)
-                    out.flush()
+                        # The bytes that are hashed are those that are written, whatever becomes of the source.
+                        hasher.update(piece[:count])
+                        _write(out.fileno(), piece[:count])
                     os.fsync(out.fileno())
             except BaseException as error:
                 temporary.unlink(missing_ok=True)
@@ -118,6 +132,11 @@ class Blobs:
 
 def _not_stored(error: OSError) -> Unavailable:
     return Unavailable(f"the file could not be stored: {error.strerror}", fix="free some disk space, then try again")
+
+
+def _write(descriptor: int, data: memoryview) -> None:
+    while data.nbytes:
+        data = data[os.write(descriptor, data) :]
 
 
 def _private(path: str, flags: int) -> int:

@@ -33,7 +33,7 @@ from peer.machine.toolchains import values as toolchain_values
 from peer.mesh.blobs import BlobLimits
 from peer.mesh.courier import driver, wire
 from peer.mesh.courier.limits import CourierLimits
-from peer.mesh.guards import probes
+from peer.mesh.guards import noise_messages, probes
 from peer.mesh.guards.swarm import SwarmLimits
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshLimits
@@ -174,6 +174,14 @@ PEER: Final[tuple[Row, ...]] = (
         unit="frames a connection",
         held_in=("peer.mesh.guards.yamux:SafeYamux._control",),
         test="tests/mesh/test_yamux.py::test_a_flood_of_pings_nobody_reads_the_answers_of_ends_the_connection",
+    ),
+    Row(
+        what="bytes of Noise messages of which the last is not whole",
+        whose="a peer",
+        limit=noise_messages.MAX_RECEIVED,
+        unit="bytes a connection",
+        held_in=("peer.mesh.guards.noise_messages:NoiseMessages._received",),
+        test="tests/mesh/test_noise_messages.py::test_no_more_is_held_than_a_read_and_a_message",
     ),
     Row(
         what="data for a peer that waits for its socket",
@@ -1938,6 +1946,7 @@ VALUES: Final[dict[str, str]] = {
     "sandbox.network.proxy:NetworkProxy._hosts": "the hosts of one edge",
     "sandbox.confinement.profile:Profile.variables": "names that are in the code (sandbox/run/toolchains.py)",
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
+    "peer.node.sending:_take_in.failed": _ONE_CALL,
     "peer.mesh.lan.lan:Lan._failed": "three words, which are in the code",
     "peer.mesh.dialing:race.won": _ONE_CALL,
     "peer.mesh.punching.endpoints:_HeldPorts.ports": "one for IPv4, one for IPv6",

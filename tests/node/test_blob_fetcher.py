@@ -16,7 +16,7 @@ from peer.mesh import blobs as blob_protocol
 from peer.mesh.host import MeshHost
 from peer.node import delivery
 from peer.node.delivery import FIRST_REST, BlobFetcher
-from peer.protocol.errors import Unavailable
+from peer.protocol.errors import Forbidden, Unavailable
 from peer.protocol.statements import FileRef
 from peer.steps import receiving
 from peer.steps.context import Context
@@ -251,3 +251,40 @@ async def test_what_came_whole_is_not_fetched_again_because_it_could_not_be_stor
         nursery.cancel_scope.cancel()
     assert len(taken) == 1
     assert not puller._whole
+
+
+async def test_what_came_while_the_store_was_busy_is_stored_in_one_step(
+    tmp_path: Path, mock_clock: MockClock, taken: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fetching goes on meanwhile, and a file that the step refuses keeps no other from being stored.
+
+    Seen to fail with a step for each file.
+    """
+    recipient = Recipient(tmp_path, "alice")
+    *good, bad = [recipient.awaits("alice", files=1) for _ in range(8)]
+    puller = recipient.puller()
+    arrived, together, note = receiving.on_file_arrived, [], puller._note_arrived
+
+    def stored(tx: Any, item: Any) -> None:
+        if item.dispatch_id == bad:
+            raise Forbidden("not this one", fix="send it again")
+        arrived(tx, item)
+
+    async def noted(device: str, items: list[Any]) -> None:
+        together.append(len(items))
+        await note(device, items)
+
+    monkeypatch.setattr(receiving, "on_file_arrived", stored)
+    monkeypatch.setattr(puller, "_note_arrived", noted)
+    limit = puller._journal.context.store._write_limit
+    await limit.acquire()
+    states = "SELECT dispatch_id, state FROM dispatches"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(puller.run)
+        await until(lambda: len(taken) == 8)
+        await settled()
+        limit.release()
+        await until(lambda: "arriving" not in dict(recipient.person.db.execute(states).fetchall()).values())
+        nursery.cancel_scope.cancel()
+    assert dict(recipient.person.db.execute(states).fetchall()) == {bad: "rejected", **dict.fromkeys(good, "pending")}
+    assert max(together) >= 4, together

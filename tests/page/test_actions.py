@@ -43,7 +43,7 @@ def test_a_network_is_granted_by_name_and_what_it_means_is_said(pair: Pair, new_
     bob.client.edit_trust(alice.email, {"tools": "Bash"}, confirm_unverified=True)
     his = new_tab(bob)
     his.open()
-    his.page.get_by_role("link", name="Contacts").click()
+    his.page.locator("#nav").get_by_role("link", name="Contacts").click()
     his.page.locator(".people .row").click()
     expect(his.page.locator(".permits").first).to_contain_text("any program inside the sandbox, without network")
     his.page.get_by_role("button", name="Change what is permitted").click()
@@ -76,7 +76,7 @@ def test_packages_are_granted_from_the_registries_that_were_shown(pair: Pair, ne
     try:
         his = new_tab(bob)
         his.open()
-        his.page.get_by_role("link", name="Contacts").click()
+        his.page.locator("#nav").get_by_role("link", name="Contacts").click()
         his.page.locator(".people .row").click()
         his.page.get_by_role("button", name="Change what is permitted").click()
         his.page.get_by_text("Limits, expiry, and what they are told").click()

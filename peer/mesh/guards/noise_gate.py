@@ -13,10 +13,13 @@ from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.peer.id import ID
 from libp2p.security.exceptions import HandshakeFailure
+from libp2p.security.noise.io import NoiseTransportReadWriter
 from libp2p.security.noise.transport import PROTOCOL_ID, Transport
+from libp2p.security.secure_session import SecureSession
 from libp2p.security.security_multistream import SecurityMultistream
 
 from peer.mesh.guards.expected import ExpectedConnection
+from peer.mesh.guards.noise_messages import NoiseMessages
 
 
 class GatedNoise(Transport):
@@ -41,7 +44,7 @@ class GatedNoise(Transport):
             self.refused += 1
             await secured.close()
             raise HandshakeFailure("this peer is not admitted")
-        return secured
+        return _by_our_messages(secured)
 
     async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
         # Checked after the handshake: the peer may have lost admission while the dial was under way.
@@ -49,7 +52,14 @@ class GatedNoise(Transport):
         if not self._admits(secured.get_remote_peer().to_base58()):
             await secured.close()
             raise HandshakeFailure("this peer is not admitted")
-        return secured
+        return _by_our_messages(secured)
+
+
+def _by_our_messages(secured: ISecureConn) -> ISecureConn:
+    """Return it with its messages read and written by noise_messages.py; the handshake has left none half read."""
+    assert isinstance(secured, SecureSession) and isinstance(secured.conn, NoiseTransportReadWriter)
+    secured.conn = NoiseMessages(secured.conn)
+    return secured
 
 
 def noise_only(gate: GatedNoise) -> SecurityMultistream:

@@ -42,6 +42,8 @@ from peer.mesh.guards.yamux_header import (
 from peer.mesh.guards.yamux_stream import SafeYamuxStream, YamuxSession
 
 YAMUX = "/yamux/1.0.0"
+_SYN, _FIN, _RST = int(Flag.SYN), int(Flag.FIN), int(Flag.RST)
+"""Looked at in every frame: an operation on a Flag is twenty times one on a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,8 @@ class YamuxLimits:
     control_frames: int = 1024
     """Queued replies (pings, resets) beyond which the peer counts as flooding and the connection ends."""
     queued_data: int = 4 * MAX_FRAME_PAYLOAD
-    """Data waiting for the socket. Small, so that a statement queues behind four bulk frames at most."""
+    """Data waiting for the socket, or on its way into it. Small, so that a statement queues behind four bulk frames at
+    most."""
     max_window: int = 4 * 1024 * 1024
     window_budget: int = 8 * 1024 * 1024
     """Per device: receive window beyond the initial 256 KiB of each stream, for all streams together."""
@@ -284,33 +287,32 @@ class SafeYamux(YamuxSession):
 
     async def _write_loop(self) -> None:
         while True:
-            if self._control:
-                batch = b"".join(self._control)
-                self._control.clear()
-            elif self._data:
-                batch = self._next_data()
-                self._room_waiters.unpark_all()
-            elif self._closing:
-                return
-            else:
+            if not (self._control or self._data):
+                if self._closing:
+                    return
                 await self._writer_waits.park()
                 continue
+            batch, size = self._next_batch()
             with trio.fail_after(self.limits.write_stall):
                 await self.secured_conn.write(batch)
+            if size:
+                # Only now: what the socket has not taken yet still stands before whatever is queued next.
+                self._queued_data -= size
+                self._room_waiters.unpark_all()
 
-    def _next_data(self) -> bytes:
-        """Take one frame, and small ones after it, as long as all fit one Noise message."""
-        header, data = self._data.popleft()
-        parts = [header, data]
-        size = len(data)
-        room = MAX_FRAME_PAYLOAD - size
-        while self._data and (more := HEADER_BYTES + len(self._data[0][1])) <= room:
-            header, data = self._data.popleft()
+    def _next_batch(self) -> tuple[bytes, int]:
+        """Take all that is queued, control frames first; return it and the bytes of data in it.
+
+        So statements go with the bulk before them, and the bulk in few writes: its frames are as many as `queued_data`.
+        """
+        parts: list[bytes | memoryview] = [*self._control]
+        self._control.clear()
+        size = 0
+        for header, data in self._data:
             parts += (header, data)
             size += len(data)
-            room -= more
-        self._queued_data -= size
-        return b"".join(parts)
+        self._data.clear()
+        return b"".join(parts), size
 
     # --- reading
 
@@ -353,7 +355,7 @@ class SafeYamux(YamuxSession):
 
     def _received_header(self, header: Header) -> bool:
         if header.kind is Kind.PING:
-            if header.flags & Flag.SYN:
+            if header.flags & _SYN:
                 self.queue_control(pack(Kind.PING, Flag.ACK, 0, header.length))
                 self._own_turn = self._ping_answered or self.is_initiator  # where both asked at once, one goes on
             elif header.length == self._ping_number:
@@ -362,18 +364,18 @@ class SafeYamux(YamuxSession):
             return True
         if header.kind is Kind.GO_AWAY:
             return False
-        if header.flags & Flag.SYN and not self._received_syn(header.stream_id):
+        if header.flags & _SYN and not self._received_syn(header.stream_id):
             return False
         stream = self.streams.get(header.stream_id)
         if header.kind is Kind.DATA:
             # A stream that we reset may still receive data in flight: its body is read and dropped.
-            self._body = (stream, header.length, bool(header.flags & Flag.FIN))
+            self._body = (stream, header.length, bool(header.flags & _FIN))
         elif stream is not None:
             stream.window_updated(header.length)
-        if stream is not None and header.flags & Flag.RST:
+        if stream is not None and header.flags & _RST:
             stream.break_off(drop=True)
             self.forget(stream)
-        elif stream is not None and header.flags & Flag.FIN and not self._body[1]:
+        elif stream is not None and header.flags & _FIN and not self._body[1]:
             stream.fin_received()
         return True
 

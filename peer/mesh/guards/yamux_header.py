@@ -14,8 +14,9 @@ INITIAL_WINDOW = 256 * 1024
 
 MAX_STREAM_ID = 0xFFFF_FFFF
 
-MAX_FRAME_PAYLOAD = 65519 - HEADER_BYTES
-"""Bytes of data in one frame: header and data fill exactly one Noise message (65,535 less the 16-byte tag)."""
+MAX_FRAME_PAYLOAD = 64 * 1024 - 2 - 16 - HEADER_BYTES
+"""Bytes of data in one frame: with its header, and the length and tag of the Noise message that has both, it is 64 KiB,
+so four of them are one piece of a relay's pipe (MAX_PIECE)."""
 
 
 class Kind(enum.IntEnum):
@@ -25,6 +26,9 @@ class Kind(enum.IntEnum):
     WINDOW_UPDATE = 1
     PING = 2
     GO_AWAY = 3
+
+
+_KINDS = tuple(Kind)
 
 
 class Flag(enum.IntFlag):
@@ -63,4 +67,6 @@ def unpack(data: memoryview | bytes) -> Header:
     version, kind, flags, stream_id, length = HEADER.unpack_from(data)
     if version != 0:
         raise ValueError(f"yamux version {version}")
-    return Header(Kind(kind), flags, stream_id, length)
+    if kind >= len(_KINDS):
+        raise ValueError(f"yamux frame of type {kind}")
+    return Header(_KINDS[kind], flags, stream_id, length)

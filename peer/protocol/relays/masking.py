@@ -2,13 +2,22 @@
 
 A pipe's bytes are masked by whoever sends them to the relay and unmasked there. wsproto does that in Python, in four
 passes over every fourth byte, which was a fifth of all that a relayed transfer costs; pycryptodome, which libp2p
-brings, has the one loop it takes. The key is still fresh and random for each frame: that is wsproto's part.
+brings, has the one loop it takes. The key is fresh and random for each frame, as wsproto's.
+
+A large frame is made here whole, too: wsproto copies its bytes five times, this once. On the wire nothing differs.
 """
 
 from __future__ import annotations
 
+import os
+from typing import Final
+
 from Crypto.Util.strxor import strxor
 from wsproto import frame_protocol
+from wsproto.frame_protocol import FrameProtocol, Opcode
+
+LARGE: Final = 1 << 16
+"""Bytes from which on a frame is made here: then its length has eight bytes."""
 
 
 class Masker:
@@ -28,6 +37,26 @@ class Masker:
         return data
 
 
+_serialized_by_wsproto = FrameProtocol._serialize_frame
+
+
+def serialized(protocol: FrameProtocol, opcode: Opcode, payload: bytes = b"", fin: bool = True) -> bytes | bytearray:
+    """Return a frame, as FrameProtocol._serialize_frame does."""
+    size = len(payload)
+    if size < LARGE or protocol.extensions:
+        return _serialized_by_wsproto(protocol, opcode, payload, fin)
+    header = bytes((fin << 7 | opcode, protocol.client << 7 | 127)) + size.to_bytes(8, "big")
+    if not protocol.client:
+        return b"".join((header, payload))
+    key = os.urandom(4)
+    start = len(header) + len(key)
+    frame = bytearray(start + size)
+    frame[:start] = header + key
+    strxor(payload, memoryview(key * (size // 4 + 1))[:size], output=memoryview(frame)[start:])
+    return frame
+
+
 def mask_in_c() -> None:
     """Have all of this process's WebSockets mask so. wsproto has no other place to say it."""
     frame_protocol.XorMaskerSimple = Masker  # type: ignore[misc, assignment]
+    FrameProtocol._serialize_frame = serialized  # type: ignore[method-assign, assignment]
