@@ -54,7 +54,7 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
     expect(his.page.locator(".toast")).to_contain_text("carol@example.org may now send you tasks.")
 
     # Carol sees it come into force, and writes to him, with a file chosen and one dropped.
-    hers.page.get_by_role("link", name="Contacts").click()
+    hers.page.locator("#nav").get_by_role("link", name="Contacts").click()
     expect(hers.page.locator(".people")).to_contain_text("You may send to them: Read, Glob, Grep, Write, Edit, Bash")
     hers.page.get_by_role("link", name="New dispatch").click()
     hers.page.get_by_label("To", exact=True).select_option(dave.email)
@@ -108,7 +108,7 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
     assert Path(returned.value.path()).read_text() == REPORT
 
     # Dave looks at what he stored, removes it, narrows the edge, pauses, revokes.
-    his.page.get_by_role("link", name="Contacts").click()
+    his.page.locator("#nav").get_by_role("link", name="Contacts").click()
     his.page.locator(".people .row").click()
     unasked = "Without asking, since you always allowed it: Bash(echo), or with further words."
     expect(his.page.locator(".permits").first).to_contain_text(unasked)
@@ -126,7 +126,7 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
     his.page.get_by_text("Fingerprint and safety number").click()
     number = his.page.get_by_label("Safety number")
     expect(number).to_have_text(re.compile(r"^(\d{5} ){11}\d{5}$"))
-    hers.page.get_by_role("link", name="Contacts").click()
+    hers.page.locator("#nav").get_by_role("link", name="Contacts").click()
     hers.page.locator(".people .row").click()
     hers.page.get_by_text("Fingerprint and safety number").click()
     expect(hers.page.get_by_label("Safety number")).to_have_text(number.inner_text())
