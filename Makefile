@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo quick test test-long test-kernels simulate simulate-paths soak soak-kills lint mutants bench record-model screenshots picture pins clean
+.PHONY: help setup setup-tests demo quick test test-long test-kernels simulate simulate-paths soak soak-kills lint mutants bench record-model screenshots tapes picture pins clean
 
 BIN := .venv/bin
 UV ?= uv
@@ -21,6 +21,7 @@ help:
 	@echo 'make bench  measurements beside their bounds'
 	@echo 'make record-model  what the pinned agent program asks of its model, recorded anew; names what the table lacks'
 	@echo 'make screenshots  every view of the local page, dark and light, narrow and wide, into screenshots/'
+	@echo 'make tapes  what the main commands show on terminals of 80 and 40 columns, into tapes/'
 	@echo 'make picture  docs/page.svg, which the README shows, drawn anew from the real page'
 	@echo 'make pins   requirements.txt anew from pyproject.toml (needs uv)'
 	@echo 'make clean  remove .venv and what tools left behind'
@@ -94,6 +95,9 @@ record-model: setup-tests
 
 screenshots: setup-tests
 	$(BIN)/python -m tests.page.screenshots screenshots
+
+tapes: setup-tests
+	$(BIN)/python -m tests.cli.tapes tapes
 
 picture: setup-tests
 	$(BIN)/python -m tests.page.picture docs/page.svg
