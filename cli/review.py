@@ -11,6 +11,7 @@ from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
 from cli.ids import resolve, short
 from cli.output import Output, interactive, string
+from cli.values import home
 from peer.client.blocking import Client, Document
 from peer.dispatches.quoting import word
 from peer.protocol.errors import NotFound
@@ -184,7 +185,7 @@ def show_changes(out: Output, document: Document, entries: list[Document]) -> No
     for folder in folders:
         of_this = [entry for entry in entries if entry["folder"] == folder]
         if of_this:
-            out.line(folder)
+            out.line(home(string(folder)))
         for entry in sorted(of_this, key=lambda entry: (not entry["marks"], entry["number"])):
             _show_entry(out, entry)
     if document["waits"]:
