@@ -8,7 +8,6 @@ own, bounded in time and memory, and once the text is there it can neither open 
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from typing import Final
 
@@ -18,20 +17,15 @@ from sandbox.changes.colours import MAX_ANSWER, MAX_ASKED, Asked, Colours
 from sandbox.changes.languages import language_of
 from sandbox.changes.lexing import Lexer, runs_by_line
 from sandbox.changes.lexing import lexer as _lexer
-from sandbox.confinement.computing import only_compute
+from sandbox.confinement.computing import bound, only_compute
 
 UNKNOWN: Final = 3
 """Exit status for a file whose language is not known."""
-_MEMORY: Final = 600_000_000
-"""Bytes of address space."""
-_CPU: Final = 6
-"""Seconds of processor time."""
 
 
 def main() -> int:
     """Run the program; return its exit status."""
-    for limit, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CPU, _CPU), (resource.RLIMIT_CORE, 0)):
-        resource.setrlimit(limit, (most, most))
+    bound()
     content = sys.stdin.buffer.read(MAX_ASKED + 1)
     asked = msgspec.json.decode(content[:MAX_ASKED], type=Asked)
     language = language_of(asked.name, asked.new or asked.old)

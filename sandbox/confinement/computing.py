@@ -6,8 +6,15 @@ For small programs of ours that read hostile text with a library. A run's sandbo
 from __future__ import annotations
 
 import errno
+import resource
+from typing import Final
 
 from sandbox.confinement.libseccomp import load_library
+
+MEMORY: Final = 600_000_000
+"""Bytes of address space."""
+PROCESSOR: Final = 6
+"""Seconds of processor time."""
 
 # Reading and writing what is open; memory; the clock; the end. Nothing that opens, connects, starts or signals.
 _ALLOWED = """
@@ -15,6 +22,16 @@ brk clock_gettime close exit exit_group fstat futex getpid getrandom gettimeofda
 mprotect mremap munmap newfstatat read rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_yield sigaltstack write
 """.split()  # noqa: SIM905 - as in bubblewrap/seccomp.py
 # newfstatat names a path too, but only looks; on x86_64 glibc makes fstat of it.
+
+
+def bound() -> None:
+    """Bound this process's memory and processor time, and leave no core of it. First of all, before anything is read."""
+    for limit, most in (
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_CPU, PROCESSOR),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (most, most))
 
 
 def only_compute() -> None:

@@ -8,29 +8,23 @@ before the text is parsed it can neither open nor start anything any more.
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from typing import Final
 
 import msgspec
 
 from sandbox.changes.lexing import lexer
-from sandbox.confinement.computing import only_compute
+from sandbox.confinement.computing import bound, only_compute
 from sandbox.replies.markdown import TooMuchError, languages, read, reader
 from sandbox.replies.tree import MAX_ANSWER, MAX_ASKED, MAX_TEXT, Asked
 
 UNREADABLE: Final = 3
 """Exit status for a reply that is too long or has too much in it."""
-_MEMORY: Final = 600_000_000
-"""Bytes of address space."""
-_CPU: Final = 6
-"""Seconds of processor time."""
 
 
 def main() -> int:
     """Run the program; return its exit status."""
-    for limit, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CPU, _CPU), (resource.RLIMIT_CORE, 0)):
-        resource.setrlimit(limit, (most, most))
+    bound()
     content = sys.stdin.buffer.read(MAX_ASKED + 1)
     asked = msgspec.json.decode(content[:MAX_ASKED], type=Asked)
     if len(asked.text) > MAX_TEXT:
