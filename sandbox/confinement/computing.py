@@ -25,7 +25,7 @@ mprotect mremap munmap newfstatat read rseq rt_sigaction rt_sigprocmask rt_sigre
 
 
 def bound() -> None:
-    """Bound this process's memory and processor time, and leave no core of it. First of all, before anything is read."""
+    """Bound this process's memory and processor time, and leave no core of it. Comes first, before anything is read."""
     for limit, most in (
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_CPU, PROCESSOR),
