@@ -87,9 +87,9 @@ def show_raw(out: Output, call: Document) -> None:
 
 
 def show_input(out: Output, given: object, *, indent: int) -> None:
-    """Show a tool's input: every field, of a long one head and tail (`--json` has all)."""
+    """Show a tool's input or one field: of a long one head and tail, with what is left out (`--json` has all)."""
     if not isinstance(given, Mapping):
-        out.quote(string(given), indent=indent)
+        out.quote(excerpt(string(given), characters=INPUT_SHOWN, lines=INPUT_LINES), indent=indent)
         return
     for name, value in given.items():
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

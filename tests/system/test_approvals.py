@@ -39,7 +39,7 @@ def test_always_stores_the_rule_that_was_picked_and_it_can_be_removed(pair: Pair
     with pytest.raises(Invalid):
         bob.client.approve(first, call["request_id"], grant="once", rule=0)
     listed = bob.cli("approvals")
-    assert "--always --rule 4: Bash(echo), or with further words" in listed
+    assert "--always --rule 4 would store: Bash(echo), or with further words" in listed
     bob.cli("approve", first, call["request_id"], "--always", "--rule", "4")
     with pytest.raises(Conflict):
         bob.client.approve(first, call["request_id"])
@@ -78,7 +78,7 @@ def test_what_hides_in_a_call_is_marked_and_shown(pair: Pair, padding: str) -> N
     assert call["input"]["command"] == f"ls #{padding}rm -rf build", "documents have it as it is"
     shown = bob.cli("approvals")
     assert "rm -rf build" in shown and len(shown) < 6_000 and len(shown.splitlines()) < 30
-    assert (f"unusual: {asking.HIDES}" in shown) is not padding.startswith("x")
+    assert (f"look twice: {asking.HIDES}" in shown) is not padding.startswith("x")
     assert ("characters left out here" in shown) is padding.startswith("x")
     bob.client.deny(dispatch_id, call["request_id"])
     bob.state_of(dispatch_id, "completed")
