@@ -157,8 +157,9 @@ class Output:
 
     def _erase(self) -> None:
         if self._working:
+            # Blanks over it: an escape code is not for everybody who reads this (NO_COLOR).
+            sys.stderr.write(f"\r{' ' * layout.cells(self._working)}\r")
             self._working = ""
-            sys.stderr.write("\r\x1b[K")  # to the beginning of the line, and erase it (ECMA-48, EL)
             sys.stderr.flush()
 
     def note(self, content: str) -> None:
