@@ -7,6 +7,7 @@ whole input. What others wrote is made safe to look at and cut, with a … where
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,6 +19,8 @@ NAME: Final = 80
 """Characters of a file's name, a pattern or a tool's name."""
 COMMAND: Final = 100
 """Characters of a command, of its first line."""
+_MARKS: Final = re.compile("[`“”„‟❝❞〝〞〟🙶🙷🙸]")
+"""What sets a command or a quotation apart in a sentence of ours."""
 
 
 def summary(call: Document) -> str:
@@ -53,18 +56,21 @@ def changed_lines(diff: str) -> tuple[int, int] | None:
 
 
 def is_whole(command: object) -> bool:
-    """Whether the line has the whole of a command, so that it need not stand below once more."""
+    """Whether the line has the whole of a command as it is, so that it need not stand below once more."""
     return (
         isinstance(command, str)
         and "\n" not in command.strip()
         and line(command.strip()) == line(command.strip(), limit=COMMAND)
+        and not _MARKS.search(command)
     )
 
 
 def _command(values: Mapping[str, object]) -> str:
     """The command's first line. Its description, which is the model's word for it, is left to the whole call."""
-    first, *rest = _text(values, "command").strip().split("\n")
-    shown = line(first, limit=COMMAND)
+    command = _text(values, "command").strip()
+    first, *rest = command.split("\n")
+    # What is not the whole of it, or looks like the end of a quotation, is quoted: the line is read as ours.
+    shown = line(first) if is_whole(command) else quoted(first, limit=COMMAND)
     if rest:
         return f"Run a script of {len(rest) + 1:,} lines: {shown}"
     return f"Run {shown}" if shown else "Run a command"

@@ -322,7 +322,7 @@ def test_a_text_of_others_stands_apart_from_our_lines() -> None:
     strange = ["the path has characters that hide"]
     lines = questions.gate_text(call(input={"command": spoof, spoof: "x"}, diff=spoof, unusual=strange)).split("\n")
     ours = [each for each in lines if not each.startswith("    ")]
-    assert ours[0] == "Run a script of 2 lines: ls" and ours[2] == f"Unusual: {strange[0]}", lines
+    assert ours[0] == "Run a script of 2 lines: “ls”" and ours[2] == f"Unusual: {strange[0]}", lines
     assert len(ours) == 5 and len(lines) == 5 + 2 + 1 + 2, lines
 
 
