@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from peer.machine.state_folder import StateFolder
+from tests.conftest import HANG
 
 DISPATCH = f"{sys.executable} -m cli.main"
 
@@ -35,7 +41,7 @@ def run(home: Path, line: str) -> subprocess.CompletedProcess[str]:
         ("{0} config list > /dev/full", 1),
         ("{0} config list --json > /dev/full", 1),
         ("{0} --help > /dev/full", 1),
-        ("{1} -m peer.programs.daemon <&- >&-", 1),
+        ("{1} -m peer.programs.daemon --port x <&- >&-", 2),
     ],
 )
 def test_closed_and_full_streams_are_no_bug(tmp_path: Path, line: str, code: int) -> None:
@@ -46,6 +52,33 @@ def test_closed_and_full_streams_are_no_bug(tmp_path: Path, line: str, code: int
     if "full" in line:
         said = "error 503: can't write: No space left on device\n"
         assert done.stderr == said + "fix: free some space, or send the output elsewhere\n"
+
+
+@pytest.mark.parametrize("closed", ["<&- >&-", "<&- >&- 2>&-"])
+def test_a_daemon_without_streams_serves_and_stops(tmp_path: Path, closed: str) -> None:
+    """It serves the set-up, since nobody has signed in here, and no socket of its own becomes a standard stream."""
+    with (tmp_path / "errors").open("wb") as errors:
+        daemon = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {sys.executable} -m peer.programs.daemon --port 0 {closed}"],
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.getcwd()},  # noqa: PTH109
+            stderr=errors,
+        )
+    try:
+        announced = StateFolder(tmp_path / ".dispatch").daemon_json
+        until = time.monotonic() + HANG
+        while not announced.exists() and daemon.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        assert announced.exists(), (tmp_path / "errors").read_text()
+        document = json.loads(announced.read_bytes())
+        with socket.create_connection(("127.0.0.1", document["port"]), timeout=HANG):
+            assert document["pid"] == daemon.pid
+        daemon.terminate()
+        assert daemon.wait(HANG) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+    said = (tmp_path / "errors").read_text()
+    assert "Traceback" not in said and "bug of dispatch" not in said and "error" not in said
 
 
 @pytest.mark.parametrize("to", ["| true", "> /dev/full"])

@@ -26,6 +26,7 @@ from peer.api.connections import FOR_ONE_OTHER_USER, FOR_OTHER_USERS, MAX_CONNEC
 from peer.api.local_users import can_look_up, uid_of_peer
 from peer.api.routes import MAX_STREAMS
 from peer.client.blocking import find_daemon
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
 from tests.conftest import HANG
 from tests.system.world import Person, Program, World, connect, eventually
@@ -400,9 +401,12 @@ def test_what_a_daemon_does_not_start_on(idle: Person) -> None:
     said = refuses(idle)
     assert said.startswith("error 503") and "damaged" in said
 
-    fresh = idle.environment | {"DISPATCH_HOME": str(idle.home / "nothing-yet")}
-    said = refuses(idle, DISPATCH_HOME=fresh["DISPATCH_HOME"])
-    assert said.startswith("error 401") and "dispatch login" in said
+    # A machine that has not signed in is led through that, unless what it would be led by is broken.
+    fresh = StateFolder(idle.home / "nothing-yet")
+    fresh.create()
+    fresh.write_private(fresh.config, b"{")
+    said = refuses(idle, DISPATCH_HOME=str(fresh.path))
+    assert said.startswith("error 422") and "config.json" in said and not fresh.daemon_json.exists()
 
 
 def test_no_program_uses_a_state_folder_that_others_reach(idle: Person) -> None:
