@@ -80,7 +80,8 @@ def test_it_leads_from_nothing_to_a_machine_that_is_set_up(newcomer: StateFolder
             terminal.type(f"{KEY}\n")
             shown = plain(terminal.until("✓ saved"))
             assert "takes the key" in shown and KEY not in shown
-            assert f"Enter: {Path.home()}/code" in plain(terminal.until("- for none): "))
+            asked = plain(terminal.until("- for none): "))
+            assert f"(Enter: {Path.home()}/code," in " ".join(asked.split()), "wrapped between words"
             terminal.type("\n")
             terminal.until("this machine is set up")
             terminal.until("[y/N] ")

@@ -69,7 +69,7 @@ def test_a_run_sees_what_its_person_was_told(pair: tuple[Person, Person], root: 
     assert isinstance(labels, list) and "node 99.1.0 (nvm)" in labels
     sentence = "Python 3.1.4, which .python-version asks for, is not seen: no manager here has it"
     assert looked[0]["obstacles"] == [sentence] and f"in a run, {sentence}" in said[0]
-    assert f"a run there sees: {', '.join(labels)}" in said[0]
+    assert f", sees {', '.join(labels)};" in said[0]
     changed = bob.cli("trust", "edit", alice.email, "--toolchains", "none", "--json").json
     assert changed["scopes"]["toolchains"] == ["none"]
     assert "it runs" not in run()[0] and looked[1]["toolchains"] == [] and looked[1]["obstacles"] == []
