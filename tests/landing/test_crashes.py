@@ -56,6 +56,7 @@ def test_killed_at_every_step_of_a_landing(tmp_path: Path, other: Path | None) -
     assert outcomes == sorted(outcomes, reverse=True)  # from one step on it has happened
 
 
+@pytest.mark.long
 def test_killed_at_every_step_of_an_undo(tmp_path: Path, other: Path | None) -> None:
     step = 0
     while True:

@@ -254,6 +254,7 @@ def test_a_session_ends_while_it_still_loads(bare: Pair, stuck: dict[str, str], 
         assert host.process.wait(HANG) == 0
 
 
+@pytest.mark.long
 def test_a_daemon_that_is_restarted_finds_its_place_free(bare: Pair) -> None:
     _, bob = bare
     bob.start()

@@ -121,6 +121,7 @@ def test_its_command_line_lists_and_calls(pair: Pair, inspector: Inspector) -> N
     assert alice.state_of(dispatch_id, "running")
 
 
+@pytest.mark.long
 def test_mcpdo_answers_a_form_at_each_gate(pair: Pair, inspector: Inspector) -> None:
     _, bob = pair
     commands = [f"echo {number}" for number in range(3)]

@@ -118,6 +118,7 @@ async def test_what_strangers_send_while_a_probe_is_expected_is_bounded_and_coun
         assert not probes._came
 
 
+@pytest.mark.long
 async def test_what_only_looks_like_a_probe_is_none() -> None:
     host = MeshHost(os.urandom(32), listen=[LOOPBACK], admits=lambda _: True)
     async with host.running():

@@ -42,6 +42,7 @@ def test_axe_finds_nothing(scene: Scene, new_tab: Opener, scheme: str, width: st
     assert found == {}, "\n".join(sorted({line for lines in found.values() for line in lines}))
 
 
+@pytest.mark.long
 def test_a_view_that_still_loads_is_whole_and_says_so(scene: Scene, new_tab: Opener) -> None:
     """Seen to fail with a view that had no heading until its answer came, and with one that was never called busy."""
     tab = new_tab(scene.bob)

@@ -21,6 +21,7 @@ def confirm(tab: Tab, button: str) -> None:
     tab.page.get_by_role("dialog").get_by_role("button", name=button, exact=True).click()
 
 
+@pytest.mark.long
 def test_declining_with_a_note(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a page that leaves the note away."""
     alice, bob = pair
@@ -59,6 +60,7 @@ def test_a_network_is_granted_by_name_and_what_it_means_is_said(pair: Pair, new_
     assert edge["budgets"]["network_bytes"] == 5 * 1024 * 1024
 
 
+@pytest.mark.long
 def test_packages_are_granted_from_the_registries_that_were_shown(pair: Pair, new_tab: Opener, tmp_path: Path) -> None:
     """A fake of npm says what it is set to, and between what the page showed and the Save something else."""
     alice, bob = pair

@@ -171,6 +171,7 @@ def test_a_diff_has_numbers_colours_words_and_folds(pair: Pair, new_tab: Opener,
     expect(card.locator("details[open]")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_two_columns_are_for_wide_screens_and_the_choice_is_remembered(
     pair: Pair, new_tab: Opener, several: str
 ) -> None:
@@ -196,6 +197,7 @@ def test_two_columns_are_for_wide_screens_and_the_choice_is_remembered(
     assert tab.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.long
 def test_keys_lead_from_file_to_file_and_from_change_to_change(pair: Pair, new_tab: Opener, several: str) -> None:
     tab = new_tab(pair[1])
     card = opened(tab, several)
@@ -236,6 +238,7 @@ def test_what_a_run_wrote_is_text_and_nothing_in_it_is_hidden(pair: Pair, new_ta
     assert [table.locator("tr.added").nth(n).locator(".is-number").count() for n in range(4)] == [1, 0, 0, 0]
 
 
+@pytest.mark.long
 def test_a_diff_does_not_wait_for_its_colours_and_believes_none_that_do_not_fit(
     pair: Pair, new_tab: Opener, several: str
 ) -> None:
@@ -259,6 +262,7 @@ def test_a_diff_does_not_wait_for_its_colours_and_believes_none_that_do_not_fit(
     assert "first = 1" in shown[0] and len(shown) == len(answers)
 
 
+@pytest.mark.long
 def test_what_cannot_be_taken_back_is_said_before_it_is_put_in_place(
     pair: Pair, new_tab: Opener, changed: tuple[str, Path]
 ) -> None:
@@ -285,6 +289,7 @@ def test_what_cannot_be_taken_back_is_said_before_it_is_put_in_place(
     assert (folder / "till.py").read_text() == "till.py is new\n"
 
 
+@pytest.mark.long
 def test_commits_are_shown_ticked_and_told_how_to_merge(pair: Pair, new_tab: Opener) -> None:
     alice, bob = pair
     folder = bob.projects / f"till-{os.urandom(4).hex()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.page.browser import Tab
@@ -129,6 +130,7 @@ def card(tab: Tab, shows: str) -> Locator:
     return found
 
 
+@pytest.mark.long
 def test_always_a_note_with_a_denial_and_declining(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with keys that answer while a rule is chosen taken away, and with a note that no key reached."""
     alice, bob = pair
@@ -186,6 +188,7 @@ def test_always_a_note_with_a_denial_and_declining(pair: Pair, new_tab: Opener) 
     alice.state_of(sent[1], "declined")
 
 
+@pytest.mark.long
 def test_an_edge_is_looked_after(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a safety number that no key reached, and with a rule that is removed by the pointer alone."""
     alice, bob = pair
@@ -294,6 +297,7 @@ def test_finding_something_and_health(pair: Pair, new_tab: Opener) -> None:
     expect(tab.page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+@pytest.mark.long
 def test_arrows_move_in_lists(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a list that takes no keys. Also where the next row is not drawn yet, and not past the ends."""
     alice, bob = pair

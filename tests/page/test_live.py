@@ -23,6 +23,7 @@ Pair = tuple[Person, Person]
 SHELL = re.compile(r"/page/([0-9a-f]{16})/")
 
 
+@pytest.mark.long
 def test_two_tabs_show_the_same_and_each_has_one_stream(pair: Pair, new_tab: Opener) -> None:
     alice, bob = pair
     bob.will({"say": "one"}, {"tool": "Bash", "input": {"command": "echo x"}}, {"say": "two"})
@@ -79,6 +80,7 @@ def test_a_daemon_that_comes_back_finds_its_page_again(pair: Pair, new_tab: Open
     expect(tab.page.locator(".row", has_text="After the restart").first).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_trace_goes_on_after_a_restart_with_nothing_twice(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a page that takes every event it is told, and comes back without its place.
 
@@ -123,6 +125,7 @@ def test_a_trace_goes_on_after_a_restart_with_nothing_twice(pair: Pair, new_tab:
         shows_each_once(tab, "before the restart", "after the restart")
 
 
+@pytest.mark.long
 def test_calls_that_could_not_be_read_are_read_as_soon_as_they_can(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a page that said that nothing waits."""
     alice, bob = pair
@@ -154,6 +157,7 @@ def test_calls_that_could_not_be_read_are_read_as_soon_as_they_can(pair: Pair, n
     bob.end_runs()
 
 
+@pytest.mark.long
 def test_calls_beyond_the_first_page_of_the_list_are_shown(pair: Pair, new_tab: Opener) -> None:
     """The page reads one call at a time here. Seen to fail where it read the first page alone."""
     alice, bob = pair
@@ -177,6 +181,7 @@ def test_calls_beyond_the_first_page_of_the_list_are_shown(pair: Pair, new_tab: 
     bob.end_runs()
 
 
+@pytest.mark.long
 def test_a_trace_of_ten_thousand_events_is_drawn_as_far_as_it_is_seen(pair: Pair, new_tab: Opener) -> None:
     alice, bob = pair
     dispatch_id = alice.client.send(bob.email, "A long run")["dispatch_id"]
@@ -232,6 +237,7 @@ def drawn(tab: Tab, rows: str) -> int:
     return number
 
 
+@pytest.mark.long
 def test_an_inbox_of_many_is_read_page_by_page(pair: Pair, new_tab: Opener) -> None:
     alice, bob = pair
     for number in range(230):

@@ -150,6 +150,7 @@ def test_an_open_page_says_it_in_place_of_the_daemon(
     assert set(said) == {words} and len(said) <= sent, "nothing of what the page said: one is said after the other"
 
 
+@pytest.mark.long
 def test_an_open_page_tells_of_a_call_and_of_a_result_too(
     pair: Pair, desktops: tuple[Desktop, Desktop], new_tab: Opener
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.page.browser import Tab, port
@@ -97,6 +98,7 @@ def test_from_nothing_to_the_inbox(world: World, new_tab: Opener) -> None:
     expect(row).to_contain_text(re.compile(re.escape(alice.email) + r".*answer within (60|59) min"))
 
 
+@pytest.mark.long
 def test_a_sign_in_on_the_terminal_and_what_keeps_tasks_from_running(world: World, new_tab: Opener) -> None:
     """The daemon notices it. The banner is on every view until it is mended, or not wanted."""
     yan = newcomer(world, "yan")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.page.browser import Tab
@@ -169,6 +170,7 @@ def answer(tab: Tab, shows: str, button: str, *, choose: str = "", note: str = "
     expect(card).to_have_count(0)
 
 
+@pytest.mark.long
 def test_what_was_decided_elsewhere_is_said(pair: Pair, new_tab: Opener) -> None:
     alice, bob = pair
     bob.will({"tool": "Bash", "input": {"command": "echo one"}}, {"tool": "Bash", "input": {"command": "echo two"}})
@@ -221,6 +223,7 @@ def test_what_was_decided_elsewhere_is_said(pair: Pair, new_tab: Opener) -> None
     assert one.page.get_by_role("button", name="Accept and run").count() == 0
 
 
+@pytest.mark.long
 def test_several_runs_at_once_and_one_key_each(pair: Pair, new_tab: Opener) -> None:
     alice, bob = pair
     bob.will({"tool": "Bash", "input": {"command": "echo mine"}})

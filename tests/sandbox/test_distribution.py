@@ -153,6 +153,7 @@ def test_this_checkout_as_it_is_installed_for_the_tests() -> None:
     assert words(distribution.again("claude"))[-2:] == ["--editable", f"{ROOT}[claude]"]
 
 
+@pytest.mark.long
 def test_a_wheel_that_pip_installed(tmp_path: Path) -> None:
     """A stand-in for our wheel, with distribution.py alone, so that nothing is compiled; pip and venv are real."""
     source = tmp_path / "source"

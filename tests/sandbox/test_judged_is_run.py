@@ -133,6 +133,7 @@ async def test_what_is_opened_is_what_was_judged(tmp_path: Path, patch: str) -> 
     assert found > len(SPELLINGS), "most of the spellings name a folder"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "patch",
     [pytest.param("", id="as it is"), pytest.param(MOVES, id="it stays in another folder", marks=pytest.mark.long)],
@@ -166,6 +167,7 @@ async def test_what_is_written_is_where_it_was_judged(tmp_path: Path, patch: str
     assert len(written) > len(SPELLINGS)
 
 
+@pytest.mark.long
 async def test_what_the_gate_allowed_runs_though_the_program_has_doubts(tmp_path: Path) -> None:
     """Seen to fail where the program's question was always denied. The last command is refused by the gate."""
 
@@ -241,6 +243,7 @@ class TestTheProgramsOwnQuestion:
             assert not await self.ask(session, call_id, name, **arguments)
 
 
+@pytest.mark.long
 async def test_an_id_used_twice_stands_for_the_last_ruling(tmp_path: Path) -> None:
     """The model chooses the ids. The second call under an allowed one's is denied, and does not run."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from sandbox import frames
@@ -81,6 +82,7 @@ async def test_every_call_of_a_server_meets_the_gate_once(tmp_path: Path) -> Non
     assert "the device's key" not in repr(node.seen) and "bobs-token" not in repr(node.seen)
 
 
+@pytest.mark.long
 async def test_a_changed_tool_asks_on_an_auto_edge_and_servers_end_with_the_session(tmp_path: Path) -> None:
     marker = tmp_path / "started"
     turns = [

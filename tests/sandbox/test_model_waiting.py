@@ -265,6 +265,7 @@ async def run(
         return finished, node.events(frames.Status), model
 
 
+@pytest.mark.long
 async def test_the_program_waits_as_long_as_the_proxy_does(tmp_path: Path) -> None:
     """Six times without room are more than the program itself asks. Seen to fail with the answers passed on."""
     answers = [error(529, "overloaded_error", retry_after="0")] * 6 + [WHOLE]

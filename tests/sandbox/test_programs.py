@@ -147,6 +147,7 @@ real NixOS was at hand.
 """
 
 
+@pytest.mark.long
 @needs_root
 @pytest.mark.skipif(not Path("/bin").is_symlink(), reason="needs a merged /usr")
 def test_a_run_where_all_programs_are_in_the_nix_store(tmp_path: Path) -> None:

@@ -210,6 +210,7 @@ async def test_nothing_on_this_machine_or_in_the_task_steers_the_program(tmp_pat
     assert all(not offered["name"].startswith("mcp__") for offered in model.requests[0].body["tools"])
 
 
+@pytest.mark.long
 async def test_a_refused_key_is_said_so(tmp_path: Path) -> None:
     model = says({"text": "never"}, key="another")
     async with model.running(), dp_agent() as node:
@@ -235,6 +236,7 @@ async def test_the_turns_of_the_budget_end_a_run(tmp_path: Path) -> None:
     } == set()
 
 
+@pytest.mark.long
 async def test_a_run_of_exactly_its_turns_is_never_cut(tmp_path: Path) -> None:
     """Not though the model was busy twice, and its answers were asked for anew."""
     busy = {"error": {"status": 529, "type": "overloaded_error", "message": "busy"}, "times": 2}
@@ -245,6 +247,7 @@ async def test_a_run_of_exactly_its_turns_is_never_cut(tmp_path: Path) -> None:
     assert len(model.main_requests()) == 5
 
 
+@pytest.mark.long
 async def test_a_program_that_does_not_count_its_turns_is_ended_from_outside(tmp_path: Path) -> None:
     endless = """
 from dataclasses import replace

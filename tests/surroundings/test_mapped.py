@@ -70,6 +70,7 @@ def reachability(person: Somebody) -> str:
     return str(detail)
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_contacts_connect_through_the_mapped_port(tmp_path: Path, stack: ExitStack) -> None:
     _, router, alice, bob = home(tmp_path, stack, "maps")

@@ -109,6 +109,7 @@ def numbers(net: PartedNet) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_both_get_through_their_nats(tmp_path: Path, stack: ExitStack) -> None:
     net = PartedNet(tmp_path, stack, 2)

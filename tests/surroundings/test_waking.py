@@ -90,6 +90,7 @@ def test_an_address_that_changes_amid_files_takes_nothing_along(reachable: Reach
     assert logged(bob if who == "recipient" else alice, "machine.networks_changed")
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_a_broker_that_comes_back_leads_contacts_together_that_have_moved(reachable: Reachable) -> None:
     """Both moved while it was gone, so neither knows where the other is."""
@@ -110,6 +111,7 @@ def test_a_broker_that_comes_back_leads_contacts_together_that_have_moved(reacha
     alice.state_of(dispatch_id, "pending")
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_contacts_meet_at_an_address_that_was_typed(reachable: Reachable) -> None:
     """Alice has moved while the broker is gone, and both start anew: nobody is told where she is but by her."""

@@ -63,6 +63,7 @@ def test_a_person_answers_on_a_terminal() -> None:
         terminal.close()
 
 
+@pytest.mark.long
 def test_whoever_declines_sees_that_nothing_ran() -> None:
     terminal = Terminal("demo")
     try:

@@ -105,6 +105,7 @@ def test_settings_and_sign_in(patient: Person) -> None:
         patient.state.write_private(patient.state.config, right)
 
 
+@pytest.mark.long
 def test_agent_login_and_project_roots(patient: Person) -> None:
     right = patient.state.config.read_bytes()
     try:
@@ -145,6 +146,7 @@ def test_daemon_and_sandbox(patient: Person, tmp_path: Path) -> None:
         assert sick(rows) == {"daemon", "sandbox", "gate"}, rows
 
 
+@pytest.mark.long
 def test_the_gate_is_proven_with_the_real_agent_program(patient: Person) -> None:
     assert patient.cli("whoami", "--json").json["sandbox"]["gate"] == "not needed"
     patient.configure(runtime="claude")

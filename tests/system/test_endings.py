@@ -317,7 +317,17 @@ def test_the_table_names_every_case() -> None:
     assert list(table()) == list(CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
+SAME_AGAIN = {
+    *("the model is gone", "an MCP server is gone", "it left files or folders that are not returned"),
+    *("a budget of its edge is used up", "declined at an approval", "it took too much of the machine"),
+    *("its process was killed", "declined while it ran", "the machine was off"),
+}
+"""Endings of whose kind another one is played."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in SAME_AGAIN else ()) for name in CASES]
+)
 def test_every_ending_is_whole(case: Case, name: str) -> None:
     alice, bob = case.alice, case.bob
     row = table()[name]

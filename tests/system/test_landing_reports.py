@@ -57,6 +57,7 @@ def test_applied_in_part_taken_back_and_proven(pair: Pair, project: Path) -> Non
     assert proven(alice, identity)["landed"] == "none"
 
 
+@pytest.mark.long
 def test_killed_when_the_files_are_in_place_and_nothing_is_recorded(pair: Pair, project: Path) -> None:
     """The next start finishes the landing, and tells of it in the same step."""
     alice, bob = pair
@@ -99,6 +100,7 @@ def test_what_lands_unasked_is_told_too_and_redacted_the_word_alone(pair: Pair, 
     bob.client.edit_trust(alice.email, {"apply": "review", "results": "full"}, confirm_unverified=True)
 
 
+@pytest.mark.long
 def test_an_accept_ends_with_how_much_is_in_place(pair: Pair, project: Path) -> None:
     """On the command line, in the API, and for the list of changes, in the same word."""
     alice, bob = pair

@@ -144,6 +144,7 @@ def test_commits_in_a_worktree_come_back_as_refs_of_its_repository(pair: Pair, t
     assert str(bob.home) not in told and "the-second" in told
 
 
+@pytest.mark.long
 def test_a_submodule_and_a_worktree_that_are_chosen_at_accept_are_said_and_work(pair: Pair, tree: Tree) -> None:
     alice, bob = pair
     outer = bob.projects / f"outer-{os.urandom(4).hex()}"

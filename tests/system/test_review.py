@@ -209,6 +209,7 @@ def test_what_the_person_changed_meanwhile_is_never_overwritten(pair: Pair, proj
     assert (project / "src/app.py").read_text() == "print('mine')\n"
 
 
+@pytest.mark.long
 def test_what_is_thrown_away_is_gone(pair: Pair, project: Path) -> None:
     bob = pair[1]
     before = tree(project)
@@ -259,6 +260,7 @@ def test_what_a_run_changed_is_kept_however_it_ends(pair: Pair, project: Path, h
     eventually(lambda: not bob.run_folders() and not bob.trash(), what="the run's folder removed")
 
 
+@pytest.mark.long
 def test_two_runs_in_one_project_see_neither_each_other_nor_conflict_by_themselves(pair: Pair, project: Path) -> None:
     bob = pair[1]
     first = ran(pair, project, write("one.md", "1"))

@@ -68,6 +68,7 @@ def report(peer: Peer, dispatch_id: str, sequence: int, previous: bytes) -> Sign
     return sign_by_device(batch, peer.who.seed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.long)], ids=["an eighth", "full"])
 async def test_a_storm_of_tiny_events_costs_the_sender_a_bounded_amount_of_memory(world: World, full: bool) -> None:
     """While somebody looks on from its first event, somebody else from its last, and when all of it is removed again;

@@ -190,6 +190,7 @@ async def test_pickers_that_asked_something_else(pair: Pair, about: str) -> None
     end(bob, waiting, gate["dispatch_id"])
 
 
+@pytest.mark.long
 async def test_an_answer_is_for_one_call(pair: Pair) -> None:
     """The picker shows our own question; its answer is tried on everything else first, then used, then used again."""
     _, bob = pair

@@ -79,6 +79,7 @@ def test_it_is_registered_for_the_user_and_taken_away_again(machine: Machine) ->
     assert not recorded.exists()
 
 
+@pytest.mark.long
 def test_again_is_harmless(machine: Machine) -> None:
     machine.dispatch("plugin", "install")
     before = host.settings(machine.home)
@@ -114,6 +115,7 @@ def test_nothing_of_the_project_is_touched(machine: Machine, tmp_path: Path, com
     assert [path.name for path in settings.parent.iterdir()] == ["settings.json"]
 
 
+@pytest.mark.long
 def test_what_the_person_disabled_or_an_older_installation_left_is_put_right(machine: Machine, tmp_path: Path) -> None:
     old = tmp_path / "old" / "mcp_plugin" / "plugin"
     (old / ".claude-plugin").mkdir(parents=True)
@@ -133,6 +135,7 @@ def test_what_the_person_disabled_or_an_older_installation_left_is_put_right(mac
     assert machine.registered()[PLUGIN]["enabled"] is True
 
 
+@pytest.mark.long
 def test_an_older_plugin_of_the_same_version_is_replaced(machine: Machine, tmp_path: Path) -> None:
     """Its hooks start programs that are gone: `dispatch-announce` is a subcommand of `dispatch-mcp` now."""
     old = shutil.copytree(host.PLUGIN, tmp_path / "old" / "mcp_plugin" / "plugin")
@@ -155,6 +158,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["install", "uninstall"])
 def test_namesakes_of_others_are_left_alone(machine: Machine, tmp_path: Path, command: str) -> None:
     def theirs(folder: Path, marketplace: str) -> Path:

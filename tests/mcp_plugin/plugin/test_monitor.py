@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
 from peer.machine.state_folder import StateFolder
@@ -85,6 +86,7 @@ def terminal(home: Path, model: str, state: StateFolder, *, rows: int = 50, colu
         os.close(descriptor)
 
 
+@pytest.mark.long
 async def test_a_session_is_told_what_waits_and_what_comes(tmp_path: Path) -> None:
     """Of what waited the person hears at the start; of what comes later the model, where the person wants that."""
     heard = trio.Event()

@@ -202,6 +202,7 @@ async def test_only_reading_is_permitted_without_a_question(pair: Pair, prompt: 
 # --- forms
 
 
+@pytest.mark.long
 async def test_form_with_twelve_gates(pair: Pair) -> None:
     _, bob = pair
     dispatch_id = await sent(pair, *[bash(f"echo {n}") for n in range(12)])
@@ -221,6 +222,7 @@ async def test_form_with_twelve_gates(pair: Pair) -> None:
     assert all(form["values"] == ["once", "always", "session", "deny", "decline"] for form in forms.seen)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("answered", ["too fast", "not at all"])
 async def test_a_form_that_no_person_answered_falls_back_to_the_picker(pair: Pair, answered: str) -> None:
     _, bob = pair
