@@ -120,7 +120,7 @@ def stays(shown: str) -> str:
 def words(shown: str) -> set[str]:
     """What stays but for what is drawn, and for numbers and times, which pass."""
     plain = stays(shown)
-    passing = r"^\W*[\d,.]+\W*$|\d(:\d|s$)|^(min|s)$"
+    passing = r"^\W*[\d,.]+\W*$|\d(:\d|s$)|^(now|min|s)$"
     return {word for word in re.sub("[─│╷╵]", " ", plain).split() if not re.search(passing, word)}
 
 
