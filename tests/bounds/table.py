@@ -131,7 +131,6 @@ PEER: Final[tuple[Row, ...]] = (
         unit="handshakes",
         held_in=(
             "peer.mesh.guards.handshakes:Handshakes._under_way",
-            "peer.mesh.guards.handshakes:Handshakes._expected",
         ),
         test="tests/mesh/test_host.py::test_half_open_connections_keep_nobody_out",
     ),
@@ -1927,6 +1926,10 @@ ROWS: Final[tuple[Row, ...]] = PEER + LOCAL_USER + RUN + ACCOUNT + RELAY + PERSO
 
 _ONE_CALL = "a local of one call, which fills it at most once or twice"
 VALUES: Final[dict[str, str]] = {
+    "cli.display:LiveView.calls": "the calls of one run, of which `watch` and `accept` show no more than a trace has",
+    "cli.markdown:_Neutral.elements": "the kinds of Markdown that are drawn, which are in the code",
+    "peer.mesh.ways:Ways._spares": "connections of the swarm, whose number is bounded, for two minutes",
+    "peer.protocol.turns:Turns._waiting": "connections that have proven nothing, as many as handshakes",
     "sandbox.replies.markdown:_Open.parts": "one node of one reply, in a program that ends with it",
     "sandbox.replies.markdown:_Open.tags": "the same",
     "cli.base:LazyGroup.entries": "the table of commands, which is in the code",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -39,6 +40,8 @@ def test_no_host_is_hidden_by_others() -> None:
 
 class Grants:
     """A call, the form that answers yes, and the node behind it."""
+
+    session = SimpleNamespace(hooked=True)
 
     def __init__(self) -> None:
         self.granted: list[Document] = []

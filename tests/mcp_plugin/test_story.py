@@ -12,7 +12,7 @@ import trio
 
 from tests.mcp_plugin.hosts import session
 from tests.mcp_plugin.test_consent import ERAS, era, yes
-from tests.system.world import ALL_TOOLS, Document, Person, World, connected, eventually
+from tests.system.world import Document, Person, World, connected, eventually
 
 Pair = tuple[Person, Person]
 SERVER = Path(__file__).parents[1] / "sandbox" / "mcp_server.py"
@@ -82,29 +82,21 @@ async def test_an_invitation_is_accepted_from_its_menu(world: World, pair: Pair,
     async with session(erin) as host:
         invited = await host.ok("dispatch_invite", action="send", to_email=bob.email)
     async with session(bob, person_does=yes) as host:
-        asked = await host.ok("dispatch_invite", action="accept", token=invited["link"])
-        assert asked["status"] == "scope_choice_required" and "never choose" in asked["next"]
-        assert asked["installed_mcp_servers"] == ["notes"]
-        menu = asked["menu"]
-        assert [line["number"] for line in menu] == [1, 2, 3, 4, 5]
-        assert [line["title"].partition(":")[0] for line in menu] == [
-            "Read-only",
-            "+ Write, Edit",
-            "All",
-            "Custom",
-            "Decline",
+        granted = await host.ok("dispatch_invite", action="accept", token=invited["link"])
+        ((message, choices),) = host.forms
+        assert erin.email in message and "Choose what their agent may do here" in message
+        assert [choice.partition(":")[0] for choice in choices.values()] == [
+            "1. Read-only",
+            "2. + Write, Edit",
+            "3. All",
+            "4. Custom",
+            "5. Decline",
         ]
-        assert host.forms == [] and bob.edge(erin, "incoming") is None, "nothing is granted by asking"
-        chosen = menu[2]
-        assert (",".join(chosen["tools"]), chosen["mcp_servers"]) == (ALL_TOOLS, ["notes"])
-        scope = {name: chosen[name] for name in ("tools", "mcp_servers")}
-        granted = await host.ok("dispatch_invite", action="accept", token=invited["link"], **scope)
-        ((message, _),) = host.forms
-        assert erin.email in message and "MCP servers: notes" in message
-        assert granted["scopes"]["mcp_servers"] == ["notes"] and granted["scopes"]["approval"] == "manual"
+        assert "(notes)" in choices["3"]
+        assert granted["scopes"]["tools"] == ["Read", "Glob", "Grep"] and granted["scopes"]["approval"] == "manual"
         await trio.to_thread.run_sync(connected, erin, bob)
         (row,) = (await host.ok("dispatch_trust", action="list", peer=erin.email))["trust"]
-        assert ",".join(row["scopes"]["tools"]) == ALL_TOOLS
+        assert row["scopes"]["tools"] == ["Read", "Glob", "Grep"]
     erin.stop()
 
 

@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 1120, 800
 _DRAW = """async ([width, height]) => {
     const styles = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules].map((rule) => rule.cssText));
     const body = document.body.cloneNode(true);
-    body.querySelectorAll("script, link, template, [hidden]").forEach((each) => each.remove());
+    body.querySelectorAll("script, link, template, [hidden]:not(svg)").forEach((each) => each.remove());
     for (const image of body.querySelectorAll("img")) {
         const drawn = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
         image.setAttribute("src", `data:image/svg+xml;base64,${btoa(String.fromCharCode(...drawn))}`);
@@ -55,7 +55,7 @@ def main(file: Path) -> None:
             ):
                 shown.open(scene.waiting)
                 settled(shown)
-                shown.page.locator(".approval").first.wait_for()
+                shown.page.locator(".approval button:enabled").first.wait_for()
                 drawn = shown.page.evaluate(_DRAW, [WIDTH, HEIGHT]).replace(str(scene.bob.home), "/home/bob")
                 file.write_text(f"{drawn}\n", "utf-8")
         finally:

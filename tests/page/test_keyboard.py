@@ -270,7 +270,7 @@ def test_finding_something_and_health(pair: Pair, new_tab: Opener) -> None:
     tab.page.keyboard.press("g")
     tab.page.keyboard.press("h")
     expect(tab.page.get_by_role("heading", name="History")).to_be_visible()
-    to(tab, "textbox", "Find in tasks, replies, people and ids")
+    tab.page.keyboard.press("/")
     tab.page.keyboard.type("alice")
     expect(tab.page.locator(".found-people .row")).to_contain_text(alice.email)
     tab.page.keyboard.press("Control+a")

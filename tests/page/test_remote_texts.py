@@ -18,7 +18,7 @@ NODES = """mark => {
     found.push({
       own: node.data,
       sentence: block ? block.textContent : node.data,
-      quotation: Boolean(node.parentElement.closest("pre, code, dl, .links, h1.asked-for")),
+      quotation: Boolean(node.parentElement.closest("pre, code, dl, .links, h1.asked-for, .reply")),
       helps: block ? block.textContent.startsWith("What helps") : false,
     });
   }

@@ -204,10 +204,16 @@ def test_editing_without_tools_returns_the_current_scope(people: People, bob_hos
 
 
 def test_narrowing_is_done_at_once_and_widening_is_not(people: People, bob_host: Host) -> None:
-    bob_host.ok("dispatch_trust", action="edit", peer=people.alice.email, tools="Read")
-    assert people.bob.client.trust(people.alice.email)["scopes"]["tools"] == ["Read"]
-    wider = {"action": "edit", "peer": people.alice.email, "tools": "Read,Write,Bash"}
-    assert bob_host.refused("dispatch_trust", **wider)["code"] == 403
+    """In a session with hooks these let every edit pass, since it ends in a form: there both are asked about."""
+    from tests.mcp_plugin.hosts import raw
+
+    edge = {"action": "edit", "peer": people.alice.email}
+    assert bob_host.refused("dispatch_trust", **edge, tools="Read")["code"] == 403
+    with raw(people.bob, {"DISPATCH_MCP_HOOKS": ""}) as program:
+        host = Host(program)
+        host.ok("dispatch_trust", **edge, tools="Read")
+        assert people.bob.client.trust(people.alice.email)["scopes"]["tools"] == ["Read"]
+        assert host.refused("dispatch_trust", **edge, tools="Read,Write,Bash")["code"] == 403
     assert people.bob.client.trust(people.alice.email)["scopes"]["tools"] == ["Read"]
 
 
@@ -245,7 +251,7 @@ def test_an_errors_fix_is_an_action_of_the_session(people: People, bob_host: Hos
     over = bob_host.refused("dispatch_act", action="accept", dispatch_id=declined)
     assert over["fix"].count("dispatch_read(") >= 1 and "`" not in over["fix"]
     edge = bob_host.refused("dispatch_trust", action="revoke", peer="nobody@example.org")
-    assert 'dispatch_read(what="contacts")' in edge["fix"]
+    assert people.alice.email in edge["message"] and "which one is meant" in edge["fix"], "candidates are named"
     nobody = Person("stranger-to-all", world.folder / "stranger-to-all", world.broker)
     with raw(nobody) as program:
         error = Host(program).refused("dispatch_read", what="inbox")
