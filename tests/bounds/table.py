@@ -129,9 +129,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_swarm.pending_handshakes,
         unit="handshakes",
-        held_in=(
-            "peer.mesh.guards.handshakes:Handshakes._under_way",
-        ),
+        held_in=("peer.mesh.guards.handshakes:Handshakes._under_way",),
         test="tests/mesh/test_host.py::test_half_open_connections_keep_nobody_out",
     ),
     Row(
