@@ -43,8 +43,9 @@ class Turns:
         self._later(self._pass_on)
 
     def give_back(self, who: object) -> None:
-        """End a turn, or the wait for it. Idempotent."""
-        self._waiting.pop(who, None)
+        """End a turn. Whoever waits for one instead, in another task, goes on without it. Idempotent."""
+        if (go_on := self._waiting.pop(who, None)) is not None:
+            go_on()
         if self._holder is who:
             self._holder = None
 
