@@ -320,6 +320,7 @@ def test_invitations_taken_back_declined_and_answered_while_one_side_is_off(worl
     carol, dave = strangers
     withdrawn = dave.client.invite(carol.email)
     dave.cli("invitations", "withdraw", withdrawn["token"])
+    eventually(lambda: dave.count("broker_outbox") == 0, what="the broker's knowledge of it")
     error = eventually(lambda: _refusal(carol, "accept-invitation", withdrawn["link"], "--tools", "Read"))
     assert error["code"] in (409, 410) and error["fix"], error
     crossed = dave.client.invite(carol.email)
