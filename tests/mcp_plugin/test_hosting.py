@@ -161,6 +161,7 @@ def test_another_session_takes_over_and_nothing_is_lost(bare: Pair, by: signal.S
         assert ended["structuredContent"]["status"] == "declined"
 
 
+@pytest.mark.long
 def test_whoever_follows_a_run_hears_that_its_node_died(bare: Pair) -> None:
     _, bob = bare
     with raw(bob) as first, raw(bob) as second:

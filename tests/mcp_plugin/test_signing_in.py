@@ -100,6 +100,7 @@ def announced(person: Person) -> bool:
         return bool(db.execute(query, (person.email,)).fetchone()[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["signed out", "broker away"])
 def test_what_needs_no_broker_goes_on(friends: Pair, how: str) -> None:
     """Bob's session is his node. Seen to fail with one that announced him and posted his invitation, signed out."""

@@ -90,6 +90,7 @@ transport.environment = lambda *given: {
 """The program would stay where a command of it went, if it could read what the command left in its /tmp."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "patch",
     [pytest.param("", id="as it is"), pytest.param(MOVES, id="told to stay in another folder", marks=pytest.mark.long)],

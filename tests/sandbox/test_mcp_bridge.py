@@ -174,6 +174,7 @@ async def test_failing_and_leaving_servers_fail_their_calls_alone(tmp_path: Path
     assert [ok for ok, _ in node.results[2:]] == [False, False, True]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["cancel", "kill", "end of input", "completed"])
 async def test_no_process_of_a_server_outlives_the_run(tmp_path: Path, how: str) -> None:
     marker = tmp_path / "started"

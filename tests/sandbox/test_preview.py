@@ -66,6 +66,7 @@ WRITES = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 async def test_the_preview_has_the_bytes_that_the_program_writes(tmp_path: Path) -> None:
     """The rules of `sandbox.gate.written`, recorded from the pinned program again."""
     computed: list[tuple[frames.Call, Path, bytes | str]] = []

@@ -40,6 +40,7 @@ def check(person: Person, name: str) -> dict[str, object]:
     return dict(row)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("days", [3, -3])
 def test_a_run_that_waits_goes_on(alice: Person, world: World, tmp_path: Path, clock: Clock, days: int) -> None:
     """The call that waits can be answered, what the run changed lands, and the result reaches Alice.

@@ -44,6 +44,7 @@ def test_it_ends_with_one_document(newcomer: Path) -> None:
     assert list(newcomer.iterdir()) == [], "it keeps to folders of its own"
 
 
+@pytest.mark.long
 def test_a_person_answers_on_a_terminal() -> None:
     """Seen to fail with a demo that answers by itself on a terminal too."""
     terminal = Terminal("demo")

@@ -153,6 +153,7 @@ def contrary(asked: Document) -> Iterator[Document]:
     yield question("Do you like tea?", "Tea", yes, "No")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("about", ["a call of a run", pytest.param("a dispatch", marks=pytest.mark.long)])
 async def test_pickers_that_asked_something_else(pair: Pair, about: str) -> None:
     alice, bob = pair
@@ -284,6 +285,7 @@ def commands(state: StateFolder, waiting: str, ids: Document, peer: str, forged:
     yield f"cat {state.local_token}"
 
 
+@pytest.mark.long
 async def test_the_command_line_through_the_host_s_shell(pair: Pair) -> None:
     alice, bob = pair
     waiting = await sent(pair, bash("echo one"))

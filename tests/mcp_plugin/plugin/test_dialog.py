@@ -15,6 +15,7 @@ from tests.mcp_plugin.plugin.test_announce import FIRST, row
 from tests.mcp_plugin.plugin.test_monitor import terminal
 
 
+@pytest.mark.long
 async def test_the_dialog_shows_the_first_rows_and_counts_the_rest(tmp_path: Path) -> None:
     """If this fails after an update of the program with more rows shown, say so in docs/plugin.md; with fewer, shorten
     what stands first. Seen to fail with the folder after the task."""
