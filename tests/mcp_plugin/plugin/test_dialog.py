@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from mcp_plugin.questions import DIALOG_ROWS
 from peer.machine.state_folder import StateFolder
 from sandbox.model_api.anthropic.scripted_model import ScriptedModel
