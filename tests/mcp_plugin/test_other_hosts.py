@@ -25,7 +25,7 @@ async def told_where(host: Host, command: str, **arguments: object) -> None:
 
 
 async def test_a_host_that_shows_no_forms_only_informs(pair: Pair) -> None:
-    """Seen to fail with the picker's way for every host."""
+    """The picker's way is for hosts with our hooks alone."""
     alice, bob = pair
     dispatch_id = await sent(pair, bash("echo one"))
     async with session(bob, environment=BARE) as host:

@@ -97,7 +97,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_a_topic_is_told_who_and_what_kind(ntfy: Ntfy, nursery: trio.Nursery) -> None:
-    """What comes at once is one message; a token goes along. Seen to fail with a message each."""
+    """What comes at once is one message; a token goes along."""
     told = AwayNotifier(lambda: Settings(notify_url=ntfy.url, notify_token="tk_secret"))
     for key, what, peer in (("1 a", "arrived", ALICE), ("2 a", "arrived", ALICE), ("3 c", "completed", BOB)):
         told.note(what, peer, key)
@@ -114,7 +114,7 @@ async def test_a_topic_is_told_who_and_what_kind(ntfy: Ntfy, nursery: trio.Nurse
 async def test_a_failure_is_tried_again_then_said_once(
     ntfy: Ntfy, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And over with the next that arrives. Seen to fail with a warning for each message, and redirects followed."""
+    """And over with the next that arrives. One warning for all of it, and redirects are not followed."""
     warned: list[dict[str, Any]] = []
     monkeypatch.setattr(away, "log", SimpleNamespace(warning=lambda _event, **more: warned.append(more)))
     at = Settings(notify_url=ntfy.url)
@@ -158,7 +158,7 @@ async def test_a_mail_says_the_same(tmp_path: Path, nursery: trio.Nursery, monke
 
 
 async def test_one_place_decides_and_what_is_over_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same occasions as on the desktop, whether that shows them or not. Seen to fail without `keep`."""
+    """The same occasions as on the desktop, whether that shows them or not."""
     assert away.TEXTS.keys() == SUMMARIES.keys()
     now: list[Notification] = []
     monkeypatch.setattr("peer.node.notifications.notifications_for", lambda *_, since: now)

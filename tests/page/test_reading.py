@@ -72,7 +72,7 @@ def done(pair: Pair) -> str:
 
 
 def test_what_was_counted_stands_above_a_reply_that_is_only_shown(pair: Pair, new_tab: Opener, done: str) -> None:
-    """Seen to fail with a reply that was shown as it was written, and with a picture by its name."""
+    """A reply as Markdown and as it was written, a picture by its bytes and not by its name."""
     alice, bob = pair
     tab = new_tab(alice)
     tab.open(done)
@@ -128,7 +128,7 @@ def test_what_was_counted_stands_above_a_reply_that_is_only_shown(pair: Pair, ne
 
 @pytest.mark.parametrize("width", [360, pytest.param(320, marks=pytest.mark.long)])
 def test_the_answers_stay_in_sight_on_a_phone(pair: Pair, new_tab: Opener, width: int) -> None:
-    """Seen to fail with a bar that stands where the card ends."""
+    """The bar stands at the foot of the window, not where the card ends."""
     alice, bob = pair
     bob.client.edit_trust(alice.email, {"approval": "manual"})
     bob.will({"tool": "Write", "input": {"file_path": "out/long.txt", "content": "".join(f"{n}\n" for n in range(50))}})

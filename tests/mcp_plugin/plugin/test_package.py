@@ -75,7 +75,7 @@ def test_it_holds_what_it_should_and_no_more(tmp_path: Path) -> None:
 def test_one_name_and_one_version() -> None:
     """The plugin's manifest has both; the two marketplaces, of the repository and of an installation, say neither anew.
 
-    Seen to fail with another name at the root, and with a version there.
+    Another name at the root fails it, and so does a version there.
     """
     manifest = document(".claude-plugin/plugin.json")
     assert (manifest["name"], manifest["version"]) == (NAME, VERSION)
