@@ -6,9 +6,6 @@ Real commands of a real daemon, on a pty; rich draws what they wrote.
 from __future__ import annotations
 
 import io
-import os
-import pty
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from tests.cli.test_terminal import ROOT, START, Terminal
+from tests.cli.test_terminal import Terminal
 from tests.page.scene import Scene, set_up
 from tests.system.world import Person, World
 
@@ -27,18 +24,8 @@ class Tape(Terminal):
     """A command of somebody's on a terminal. `played` is all that it has shown."""
 
     def __init__(self, person: Person, *args: str, columns: int) -> None:
-        self.master, slave = pty.openpty()
-        self.shown = self.played = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", START, *args],
-            cwd=ROOT,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=person.environment | {"TERM": "xterm-256color", "COLUMNS": str(columns)},
-            start_new_session=True,
-        )
-        os.close(slave)
+        super().__init__(*args, columns=columns, environment=person.environment | {"TERM": "xterm-256color"})
+        self.played = ""
 
     def until(self, words: str) -> str:
         before = super().until(words)

@@ -29,9 +29,12 @@ START = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from cli.m
 
 
 class Terminal:
-    """A process whose three streams are a terminal; what it has shown is in `shown`."""
+    """A process whose three streams are a terminal; what it has shown is in `shown`.
 
-    def __init__(self, *args: str, columns: int = 100) -> None:
+    `environment`: in place of this process's, which gets a TERM of its own.
+    """
+
+    def __init__(self, *args: str, columns: int = 100, environment: dict[str, str] | None = None) -> None:
         self.master, slave = pty.openpty()
         self.shown = ""
         self.process = subprocess.Popen(
@@ -40,7 +43,7 @@ class Terminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns)},
+            env=(environment or os.environ | {"TERM": "xterm"}) | {"COLUMNS": str(columns)},
             start_new_session=True,
         )
         os.close(slave)

@@ -16,7 +16,6 @@ Exits with 1 and keeps the folder if anything differs.
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import sys
@@ -28,7 +27,18 @@ from pathlib import Path
 from typing import Final
 
 from peer.protocol.errors import DispatchError
-from tests.soak.traffic import Place, account, apart, everything, leftovers, memory, settle, side_by_side, traffic_at
+from tests.soak.traffic import (
+    Place,
+    account,
+    apart,
+    everything,
+    leftovers,
+    memory,
+    options,
+    settle,
+    side_by_side,
+    traffic_at,
+)
 from tests.system.world import Person, eventually
 
 PAUSE: Final = (0.5, 3.0)
@@ -49,12 +59,7 @@ def kill_for(seconds: float, place: Place, chance: random.Random) -> Counter[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="make soak-kills", description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    parser.add_argument(
-        "--relay", action="store_true", help="Two machines with nothing but a relay between them; root."
-    )
+    parser = options("make soak-kills", __doc__.partition("\n")[0], minutes=10)
     given = parser.parse_args()
     place = apart if given.relay else side_by_side
     print(f"{given.minutes:g} minutes, --seed {given.seed}", flush=True)

@@ -14,8 +14,6 @@ Exits with 1 and keeps the folder if anything differs.
 
 from __future__ import annotations
 
-import argparse
-import random
 import shutil
 import signal
 import sys
@@ -26,7 +24,18 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from tests.soak.traffic import Place, account, apart, everything, leftovers, people_at, settle, side_by_side, start
+from tests.soak.traffic import (
+    Place,
+    account,
+    apart,
+    everything,
+    leftovers,
+    options,
+    people_at,
+    settle,
+    side_by_side,
+    start,
+)
 
 EVERY: Final = 4.0
 """Seconds between two sends of one person: an edge admits 1,000 a day."""
@@ -87,13 +96,8 @@ def stop_for(minutes: float, place: Place) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="make soak", description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=30, help="Of traffic, the frozen ones included.")
+    parser = options("make soak", __doc__.partition("\n")[0], minutes=30)
     parser.add_argument("--frozen", type=float, default=10, help="Minutes that one daemon is stopped.")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    parser.add_argument(
-        "--relay", action="store_true", help="Two machines with nothing but a relay between them; root."
-    )
     given = parser.parse_args()
     print(f"{given.minutes:g} minutes, --seed {given.seed}", flush=True)
     top = Path(tempfile.mkdtemp(prefix="soak-"))

@@ -6,6 +6,7 @@ dispatch's name in a folder of its own and returns the file.
 
 from __future__ import annotations
 
+import argparse
 import random
 import signal
 import threading
@@ -29,6 +30,17 @@ EVERY: Final = 0.7
 FINAL: Final = {"completed", "failed", "declined", "cancelled", "expired", "rejected"}
 FILE_BYTES: Final = 60_000
 RUN: Final = "cat /dispatch/in/name >> ran.txt && cp /dispatch/in/load /dispatch/out/load"
+
+
+def options(prog: str, what: str, *, minutes: float) -> argparse.ArgumentParser:
+    """The options of every soak. `what`: its first line of help; `minutes`: how long it is without being told."""
+    parser = argparse.ArgumentParser(prog=prog, description=what)
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument(
+        "--relay", action="store_true", help="Two machines with nothing but a relay between them; root."
+    )
+    return parser
 
 
 class Traffic:
