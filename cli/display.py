@@ -131,7 +131,8 @@ def show_result(out: Output, document: Document) -> None:
         identity = short(document.get("dispatch_id"))
         out.note(f"to send it: `dispatch release {identity}`; to send nothing of it: `dispatch decline {identity}`")
     elif document.get("message"):
-        out.line(f"{string(document.get('status'))} ({string(document.get('code'))}): {document['message']}")
+        code = f" ({document['code']})" if document.get("code") else ""
+        out.line(f"{string(document.get('status'))}{code}: {document['message']}")
         if document.get("fix"):
             out.line(f"fix: {document['fix']}")
     show_change_sets(out, document)

@@ -42,8 +42,8 @@ def standing(inviter: str, *, verified: bool) -> str:
     """What is known of whose key this is, for whoever chooses. `verified`: by the address that was pasted."""
     if verified:
         return (
-            f"Their key is verified by the address, provided {inviter} gave it to you themselves. The broker mails no "
-            "addresses: one that came in a mail of its may be of its own making, and proves nothing."
+            f"Their key is verified by this address, if {inviter} gave it to you themselves. The broker never mails "
+            "addresses: if this one came in a mail from the broker, it proves nothing."
         )
     return "Their key is not verified. Compare the fingerprint with them before you permit much."
 

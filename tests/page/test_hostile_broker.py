@@ -19,7 +19,7 @@ from tests.system import preloaded
 from tests.system.world import Document, Person, World, clean_environment, eventually
 
 PASTE = "The address or token of an invitation to you"
-PROVIDED = "Their key is verified by the address, provided"
+PROVIDED = "Their key is verified by this address, if"
 
 
 @pytest.fixture(scope="module")
