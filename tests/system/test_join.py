@@ -56,7 +56,7 @@ def test_from_the_link_to_the_edge_and_again(world: World, tmp_path: Path) -> No
         shell.type("\x03")  # at any point, and again
         shell.until(PROMPT)
         menu = shell.run(f"dispatch join {invited['link']} < /dev/null | cat; echo status ${{PIPESTATUS[0]}}")
-        assert "status 2" in menu and "--tools" in menu and "verified by the address" in menu
+        assert "status 2" in menu and "--tools" in menu and "verified by this address" in menu
 
         shell.type(f"dispatch join {invited['token']}\n")
         assert f"✓ signed in at {world.broker.url}" in plain(shell.until("Which? "))
