@@ -87,6 +87,17 @@ class Connection:
         except ConnectionClosed:
             await self.fail(LEFT, "")
 
+    async def forward(self, frame: bytearray) -> bool:
+        """Send a frame that was made elsewhere; return whether it is still there. How it ends is its own matter."""
+        assert self.socket is not None and self.stream is not None
+        if self.socket.closed:  # no frame comes after that of closing (RFC 6455 5.5.1)
+            return False
+        try:
+            await self.stream.send_all(memoryview(frame))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        return True
+
 
 class ControlConnection:
     """The control connection of a device, as others see it: they leave messages for it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import trio
-from trio_websocket import ConnectionClosed
 
 from peer.protocol.relays import messages
 from peer.protocol.relays.messages import Join, Joined, Unknown
@@ -86,33 +85,31 @@ async def _wait(pipe: Pipe[ControlConnection, PipeEnd], end: PipeEnd) -> None:
 
 
 async def _pass_on(relay: Relay, device: Device[ControlConnection], end: PipeEnd, other: PipeEnd) -> None:
-    """Pass on what one end sends. One message is in hand at a time, so the reader's pace is the writer's."""
+    """Pass on what one end sends, until the pipe ends. One piece is in hand at a time."""
     connection = end.connection
     connection.late = (TOO_LATE, "nothing came for long")
     idle = relay.limits.pipe_idle_seconds
     connection.scope.deadline = trio.current_time() + idle
-    await connection.send(_JOINED)
-    end.told.set()
-    await other.told.wait()
-    while True:
-        piece = await connection.receive()
-        if not relay.registry.count(device, len(piece), day=relay.day()):
+
+    async def onward(piece: bytearray, size: int) -> None:
+        if connection.ending is not None:
+            return  # only the closing handshake is still of interest
+        if not relay.registry.count(device, size, day=relay.day()):
             relay.refused["bytes"] += 1
-            await connection.fail(TOO_MANY, "the bytes of this user for today are used up")
+            connection.end(TOO_MANY, "the bytes of this user for today are used up")
+            return
         if not device.is_admitted(relay.now()):
-            await connection.fail(NOT_PROVEN, "the admission of this device has ended")
+            connection.end(NOT_PROVEN, "the admission of this device has ended")
+            return
         for each in (connection, other.connection):
             each.scope.deadline = trio.current_time() + idle
-        if not await _send(other, piece):
-            await connection.fail(LEFT, "the other end has left")
+        await other.told.wait()
+        if not await other.connection.forward(piece):
+            connection.end(LEFT, "the other end has left")
 
-
-async def _send(other: PipeEnd, piece: bytes) -> bool:
-    """Send to the other end; return whether it is still there. How it ends is its own matter."""
-    socket = other.connection.socket
-    assert socket is not None
-    try:
-        await socket.send_message(piece)
-    except ConnectionClosed:
-        return False
-    return True
+    assert connection.stream is not None
+    connection.stream.pass_on(onward, connection.end)
+    await connection.send(_JOINED)
+    end.told.set()
+    await connection.receive()  # ends with the connection, or with a message that was begun before it was joined
+    await connection.fail(NO_MESSAGE, "the other end was not there yet")

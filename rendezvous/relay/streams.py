@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
 from peer.protocol.codec import Malformed
+from peer.protocol.relays.messages import MAX_PIECE
 from peer.protocol.turns import Turns
 from rendezvous.relay.frames import FrameCounter
+from rendezvous.relay.pieces import Pieces, Refused
 
 FRAMES_AT_ONCE: Final = 64
 """Frames after which other connections have their turn, about a millisecond."""
@@ -97,6 +100,10 @@ class GuardedStream(trio.abc.Stream):
         self._head = head
         self._held = after
         self._frames = FrameCounter(fragments=fragments)
+        self._pieces = Pieces(largest=MAX_PIECE, fragments=fragments)
+        self._onward: Callable[[bytearray, int], Awaitable[None]] | None = None
+        self._refuse: Callable[[int, str], object] | None = None
+        self._sending = trio.Lock()
         self._rate = 0.0
         self._burst = float(first)
         self._left = float(first)
@@ -110,6 +117,16 @@ class GuardedStream(trio.abc.Stream):
         """Let this connection send as many frames from now on."""
         self._rate, self._burst, self._left, self._since = per_second, float(burst), float(burst), trio.current_time()
 
+    def pass_on(
+        self, onward: Callable[[bytearray, int], Awaitable[None]], refuse: Callable[[int, str], object]
+    ) -> None:
+        """Call `onward` with each frame of a piece and the size of its payload, in place of giving it to the reader.
+
+        It is called in the task that reads, which reads on afterwards: so the reader's pace is the writer's. `refuse`:
+        with a close code and its reason, for what has no place in a pipe; nothing is read on then.
+        """
+        self._onward, self._refuse = onward, refuse
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive as trio's streams do, but no more than a few frames."""
         if self._head:
@@ -117,19 +134,38 @@ class GuardedStream(trio.abc.Stream):
             head, self._head = self._head, b""
             return head
         await self.opened.wait()
-        if not self._held:
-            self._held = bytes(await self._stream.receive_some(max_bytes))
+        while True:
             if not self._held:
-                return b""
-            self.heard = trio.current_time()
-        await self._wait_for_turn()
+                self._held = bytes(await self._stream.receive_some(max_bytes))
+                if not self._held:
+                    return b""
+                self.heard = trio.current_time()
+            await self._wait_for_turn()
+            if data := await self._take(min(FRAMES_AT_ONCE, int(self._left))):
+                return data
+
+    async def _take(self, at_most: int) -> bytes:
+        """Read some frames of what was received; return what is for whoever reads this stream."""
+        if self._onward is None or not self._frames.between:
+            try:
+                # What was begun before there was a pipe ends as it began.
+                size, frames = self._frames.take(self._held, at_most if self._onward is None else 0)
+            except Malformed as error:
+                raise trio.BrokenResourceError(error.message) from error
+            self._left -= frames
+            data, self._held = self._held[:size], self._held[size:]
+            return data
         try:
-            size, frames = self._frames.take(self._held, min(FRAMES_AT_ONCE, int(self._left)))
-        except Malformed as error:
-            raise trio.BrokenResourceError(error.message) from error
-        self._left -= frames
-        data, self._held = self._held[:size], self._held[size:]
-        return data
+            taken = self._pieces.take(self._held, at_most)
+        except Refused as refused:
+            assert self._refuse is not None
+            self._refuse(refused.code, refused.reason)
+            await trio.sleep_forever()
+        self._left -= taken.frames
+        self._held = self._held[taken.size :]
+        for piece, size in taken.pieces:
+            await self._onward(piece, size)
+        return bytes(taken.rest)
 
     async def _wait_for_turn(self) -> None:
         now = trio.current_time()
@@ -143,8 +179,9 @@ class GuardedStream(trio.abc.Stream):
         self._left, self._since = 1.0, trio.current_time()
 
     async def send_all(self, data: bytes | memoryview) -> None:
-        """Send as trio's streams do."""
-        await self._stream.send_all(data)
+        """Send whole frames as trio's streams do, those of several tasks one after the other."""
+        async with self._sending:
+            await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait as trio's streams do."""

@@ -1432,7 +1432,7 @@ RELAY: Final[tuple[Row, ...]] = (
         whose="a relay's device",
         limit=_relay.first_frames,
         unit="frames",
-        held_in=("rendezvous.relay.frames:FrameCounter._header",),
+        held_in=("rendezvous.relay.frames:FrameCounter._header", "rendezvous.relay.pieces:Pieces._header"),
         test="tests/rendezvous/relay/test_hostile.py::test_pings_of_whoever_has_proven_nothing",
     ),
     Row(
@@ -1548,7 +1548,7 @@ RELAY: Final[tuple[Row, ...]] = (
         whose="a relay's device",
         limit=relay_messages.MAX_PIECE,
         unit="bytes",
-        held_in=("a pipe",),
+        held_in=("rendezvous.relay.pieces:Pieces._piece",),
         test="tests/rendezvous/relay/test_hostile.py::test_whoever_writes_to_an_end_that_does_not_read_is_held_back",
     ),
     Row(
@@ -1966,6 +1966,8 @@ VALUES: Final[dict[str, str]] = {
     "peer.protocol.statements:Result.usage": "a field of one statement, whose size is bounded",
     "peer.runs.recorder:Recorder._notes": "one note for each kind of secret that was masked, at the end of a run",
     "rendezvous.broker:Broker.responses_by_status": "counts by HTTP status; the broker itself chooses those",
+    "rendezvous.relay.pieces:Taken.pieces": "whole frames of the bytes that were just received",
+    "rendezvous.relay.pieces:Taken.rest": "the control frames of the bytes that were just received",
     "rendezvous.relay.relay:Relay.refused": "counts by reason; the reasons are in the code",
     "sandbox.changes.text:_hidden": "ranges of Unicode's characters, made once",
     "sandbox.confinement.bubblewrap.watchdog:Watchdog._trees": "the agent's sandbox and the shell zone",

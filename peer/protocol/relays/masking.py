@@ -29,12 +29,16 @@ class Masker:
 
     def process(self, data: bytearray) -> bytearray:
         """Return the next part, masked or unmasked. In place: wsproto hands over copies of its own."""
+        mask(data, memoryview(data), self._key)
         size = len(data)
-        if size:
-            key = self._key * (size // 4 + 1)
-            strxor(data, memoryview(key)[:size], output=data)
-            self._key = (self._key * 2)[size % 4 : size % 4 + 4]
+        self._key = (self._key * 2)[size % 4 : size % 4 + 4]
         return data
+
+
+def mask(data: bytes | bytearray | memoryview, into: memoryview, key: bytes) -> None:
+    """Mask or unmask `data` with a key of 4 bytes, into memory of the same size, which may be its own."""
+    if data:
+        strxor(data, memoryview(key * (len(data) // 4 + 1))[: len(data)], output=into)
 
 
 _serialized_by_wsproto = FrameProtocol._serialize_frame
@@ -52,7 +56,7 @@ def serialized(protocol: FrameProtocol, opcode: Opcode, payload: bytes = b"", fi
     start = len(header) + len(key)
     frame = bytearray(start + size)
     frame[:start] = header + key
-    strxor(payload, memoryview(key * (size // 4 + 1))[:size], output=memoryview(frame)[start:])
+    mask(payload, memoryview(frame)[start:], key)
     return frame
 
 
