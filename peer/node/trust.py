@@ -40,7 +40,7 @@ from peer.protocol.errors import Conflict, DispatchError, Gone, NotFound
 from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, inviting
 from peer.steps.journal import Journal
-from peer.store import contacts, edges, invitations, lists, rows, views
+from peer.store import contacts, edges, invitations, lists, rows, trust_views
 from peer.trust import aliases, fingerprints, grants, invitation_address, menu, paths, scopes
 from peer.trust.filesystem import LocalFacts
 
@@ -121,7 +121,7 @@ class TrustService:
         """Return {sent, received, more, next}: the open ones, with `ended` all."""
         now = self._context.clock()
         return await self._journal.read(
-            lambda db: views.invitation_rows(db, now, _link, ended=ended, limit=limit, before=before)
+            lambda db: trust_views.invitation_rows(db, now, _link, ended=ended, limit=limit, before=before)
         )
 
     async def withdraw(self, token: str) -> Document:
@@ -141,7 +141,7 @@ class TrustService:
         """Accept an invitation: {status, trust_link_id, peer, scopes}; without tools, return the menu only."""
         row = await self._find_invitation(request["token"])
         invitation, _ = open_as(Invitation, row.raw)
-        fingerprint = views.inviter_fingerprint(row)
+        fingerprint = trust_views.inviter_fingerprint(row)
         chosen = scope_input(request)
         found = await self._installed()
         if chosen.tools is msgspec.UNSET:
@@ -211,7 +211,7 @@ class TrustService:
     async def contacts(self, *, limit: int | None = None, before: str | None = None) -> Document:
         """Return {trust: […], blocked, more, next}."""
         live = self._queries.live()
-        return await self._journal.read(lambda db: views.trust_rows(db, live, limit=limit, before=before))
+        return await self._journal.read(lambda db: trust_views.trust_rows(db, live, limit=limit, before=before))
 
     async def set_alias(self, peer: str, alias: str) -> Document:
         """Set a contact's local alias; '' removes it: {peer, alias}. Raises NotFound, Invalid, Conflict."""
@@ -236,7 +236,7 @@ class TrustService:
         """Return the edge granted to `peer`, with its rules and budgets."""
         user_id = await self._user_named(peer)
         live = self._queries.live()
-        return await self._journal.read(lambda db: views.trust_row(db, granting.get_granted(db, user_id), live))
+        return await self._journal.read(lambda db: trust_views.trust_row(db, granting.get_granted(db, user_id), live))
 
     async def edit(self, peer: str, request: Document) -> Document:
         """Edit the scope of a granted edge; fields not given keep their values. Returns what `show` returns.
@@ -358,7 +358,7 @@ class TrustService:
         if edge is None or old is None:
             return scope, powerful, []
         rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, scope))
-        return scope, powerful, views.rule_rows(rules)
+        return scope, powerful, trust_views.rule_rows(rules)
 
     async def _installed(self) -> mcp_servers.InstalledServers:
         return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
