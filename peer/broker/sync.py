@@ -24,7 +24,7 @@ from peer.mesh.peer_record import MAX_ADDRESSES, Announcement
 from peer.protocol import codec
 from peer.protocol.errors import DispatchError, NotSignedIn, Unauthorized, Unavailable
 from peer.protocol.sealing import unseal
-from peer.steps import inviting
+from peer.steps import invitation_answers, inviting
 from peer.steps.effects import InvitationsChanged
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
@@ -426,7 +426,7 @@ class BrokerSync:
                 await self._journal.step(lambda tx: inviting.on_sent_withdrawn(tx.db, item.token, broker=self.url))
             return
         raw = unseal(item.sealed, self._context.identity.sealing_key)
-        await self._journal.step(lambda tx: inviting.on_answer(tx, raw, broker=self.url))
+        await self._journal.step(lambda tx: invitation_answers.on_answer(tx, raw, broker=self.url))
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[BrokerClient]:
@@ -455,5 +455,5 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
 def _sealed_answers(body: bytes) -> dict[str, bytes]:
     """Return {device: sealed statement} as the step queued it."""
     decoded = codec.decode(body)
-    assert isinstance(decoded, dict)  # written by steps.inviting
+    assert isinstance(decoded, dict)  # written by steps.invitation_answers
     return {str(device): bytes(sealed) for device, sealed in decoded.items() if isinstance(sealed, bytes)}

@@ -38,7 +38,7 @@ from peer.protocol import names
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Gone, NotFound
 from peer.protocol.statements import Invitation, open_as
-from peer.steps import granting, inviting
+from peer.steps import granting, invitation_answers, inviting
 from peer.steps.journal import Journal
 from peer.store import contacts, edges, invitations, lists, rows, trust_views
 from peer.trust import aliases, fingerprints, grants, invitation_address, menu, paths, scopes
@@ -175,7 +175,7 @@ class TrustService:
             scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint
         )
         edge = await self._journal.step(
-            lambda tx: inviting.accept(
+            lambda tx: invitation_answers.accept(
                 tx, row.token, scope, mcp_commands=commands_of(scope, found), git_folders=pins_of(beside)
             )
         )
@@ -191,7 +191,7 @@ class TrustService:
     async def decline(self, token: str) -> Document:
         """Decline an invitation: {status, token}."""
         row = await self._find_invitation(token)
-        await self._journal.step(lambda tx: inviting.decline(tx, row.token))
+        await self._journal.step(lambda tx: invitation_answers.decline(tx, row.token))
         return {"status": "declined", "token": row.token}
 
     async def block(self, email: str) -> Document:
@@ -327,9 +327,9 @@ class TrustService:
             await self._brokers.fetch(token, at)
         if isinstance(pasted, invitation_address.Address):
             address = pasted
-            await self._journal.step(lambda tx: inviting.open_address(tx.db, address))
+            await self._journal.step(lambda tx: invitation_answers.open_address(tx.db, address))
             self._invitations_changed()
-        return await self._journal.read(lambda db: inviting.get_answerable(db, self._context.clock(), token))
+        return await self._journal.read(lambda db: invitation_answers.get_answerable(db, self._context.clock(), token))
 
     async def installed(self) -> Installed:
         """Return the MCP servers that can be granted now, and why others cannot."""

@@ -1629,7 +1629,7 @@ PERSON: Final[tuple[Row, ...]] = (
         limit=PER_ACT,
         unit="for each answer or withdrawal of theirs",
         held_in=("peer.store/broker_outbox",),
-        test="tests/steps/test_inviting.py::test_a_declined_invitation_is_answered",
+        test="tests/steps/test_invitation_answers.py::test_a_declined_invitation_is_answered",
     ),
     Row(
         what="times that changes of a run were put in place",
