@@ -290,7 +290,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_rung.rings_remembered,
         unit="rings of all contacts",
-        held_in=("peer.mesh.relays.relays:Relays._seen",),
+        held_in=("peer.mesh.relays.ringing:RingGuard._seen",),
         test="tests/mesh/relays/test_relays.py::test_rings_that_are_remembered_are_bounded",
     ),
     Row(
@@ -298,7 +298,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_rung.pipes_per_device,
         unit="pipes a device",
-        held_in=("peer.mesh.relays.relays:Relays._pipes",),
+        held_in=("peer.mesh.relays.ringing:RingGuard._pipes",),
         test="tests/mesh/relays/test_relays.py::test_a_contact_that_rings_without_end_is_answered_so_often_and_no_more",
     ),
     Row(
