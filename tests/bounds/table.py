@@ -35,7 +35,7 @@ from peer.mesh.courier import driver, wire
 from peer.mesh.courier.limits import CourierLimits
 from peer.mesh.guards import noise_messages, probes
 from peer.mesh.guards.swarm import SwarmLimits
-from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.host import MeshLimits
 from peer.mesh.lan import LanLimits, links, multicast, sightings, site
 from peer.mesh.lan.lan import MAX_CONTACTS
@@ -145,7 +145,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_swarm.connections,
         unit="connections",
-        held_in=("peer.mesh.guards.yamux:SafeMuxer._shares",),
+        held_in=("peer.mesh.guards.yamux_muxer:SafeMuxer._shares",),
         test="tests/mesh/test_host.py::test_so_many_peers_are_connected_at_once",
     ),
     Row(
