@@ -215,7 +215,7 @@ class Routes(ABC, Generic[D]):
     def apply(self, dispatch_id: str, **choice: object) -> D:
         """Put changes in place; return {dispatch_id, ok, landed, refused, left, irreversible}.
 
-        `choice`: the members of ApplyBody.
+        `choice`: the members of ApplyBody in peer/api/bodies.py.
         """
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/apply", choice)
 
