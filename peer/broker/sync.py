@@ -16,9 +16,10 @@ import structlog
 import trio
 
 from peer.broker.announcing import Announcer
-from peer.broker.client import BrokerClient, Unreachable
+from peer.broker.client import BrokerClient
 from peer.broker.presence import open_presence
 from peer.broker.responses import BrokerInvitation, PostedInvitation, RelayAccess
+from peer.broker.transport import Unreachable
 from peer.machine.network_route import proxy_to_url
 from peer.machine.settings import Settings
 from peer.mesh.peer_record import Announcement

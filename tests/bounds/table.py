@@ -25,6 +25,7 @@ from peer.api import routes
 from peer.api.page import guard, sessions, stream, uploads
 from peer.broker import brokers
 from peer.broker import client as broker_client
+from peer.broker import transport as broker_transport
 from peer.broker import presence as peer_presence
 from peer.client import http
 from peer.dispatches import reports, retention
@@ -1232,7 +1233,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
     Row(
         what="an answer of the broker",
         whose="a broker account",
-        limit=broker_client.MAX_ANSWER,
+        limit=broker_transport.MAX_ANSWER,
         unit="bytes",
         held_in=("a response",),
         test="tests/broker/test_client.py::test_an_endless_answer_is_cut",

@@ -13,9 +13,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peer.broker import announcing, sync
-from peer.broker.client import Unreachable
 from peer.broker.responses import RelayAccess
 from peer.broker.sync import BrokerSync
+from peer.broker.transport import Unreachable
 from peer.machine.settings import Settings
 from peer.protocol.errors import NotSignedIn
 from peer.steps.journal import Journal
