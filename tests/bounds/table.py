@@ -24,9 +24,8 @@ from peer.api import connections as api_connections
 from peer.api import routes
 from peer.api.page import guard, sessions, stream, uploads
 from peer.broker import brokers
-from peer.broker import client as broker_client
-from peer.broker import transport as broker_transport
 from peer.broker import presence as peer_presence
+from peer.broker import transport as broker_transport
 from peer.client import http
 from peer.dispatches import reports, retention
 from peer.machine import disguises, log_file, looking, mcp_servers, settings
