@@ -1,4 +1,4 @@
-"""`config list|get|set`: the person's settings. Their meaning and checks are in peer.machine.settings."""
+"""`config list|get|set`: the person's settings. Their meaning: peer.machine.setting_keys; checks: settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
-    from peer.machine.settings import KEYS
+    from peer.machine.setting_keys import KEYS
 
     return [CompletionItem(key, help=about.allowed) for key, about in KEYS.items() if key.startswith(incomplete)]
 
@@ -52,10 +52,11 @@ def list_(app: App) -> None:
 def get(app: App, key: str, reveal: bool) -> None:
     """Print one setting; a secret is masked unless --reveal."""
     from peer.machine import model_key, settings
+    from peer.machine.setting_keys import KEYS
 
     saved = settings.load(app.folder)
     value = settings.get_value(saved, key)
-    if settings.KEYS[key].secret and value and not reveal:
+    if KEYS[key].secret and value and not reveal:
         value = settings.MASK
     elif key == "model.api_key":
         value = model_key.reveal(app.folder, saved)
@@ -107,9 +108,9 @@ def set_(app: App, key: str, value: str) -> None:
 
 
 def _is_secret(key: str) -> bool:
-    from peer.machine import settings
+    from peer.machine.setting_keys import KEYS
 
-    return key in settings.KEYS and settings.KEYS[key].secret
+    return key in KEYS and KEYS[key].secret
 
 
 def _refuse_other_address(app: App, email: str) -> None:

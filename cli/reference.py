@@ -37,7 +37,7 @@ SHARED = ("json", "broker_flag", "token_flag")
 
 def render() -> str:
     """Return the whole document."""
-    from peer.machine.settings import KEYS
+    from peer.machine.setting_keys import KEYS
 
     parts = [HEAD]
     context = click.Context(dispatch, info_name="dispatch")

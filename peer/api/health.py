@@ -19,7 +19,7 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
 from peer.store import invitations
 from peer.store.lists import rfc3339
-from peer.store.views import broker_documents
+from peer.store.trust_views import broker_documents
 from peer.trust import fingerprints
 from sandbox import distribution
 from sandbox.runtimes import RUNTIMES

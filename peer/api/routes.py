@@ -1,7 +1,7 @@
-"""The loopback API: its routes, the shape of each request body, and the service of the node behind each route.
+"""The loopback API: its routes, and the service of the node behind each. The bodies of requests: bodies.py.
 
-Who may call is decided in page/guard.py; routes for the local page alone are in page/routes.py. Bodies may have no
-unknown members; errors are {"error": {code, message, fix}}.
+Who may call is decided in page/guard.py; routes for the local page alone are in page/routes.py. Errors are
+{"error": {code, message, fix}}.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Annotated, Literal, TypedDict
+from typing import TypedDict
 from urllib.parse import unquote
 
 import msgspec
@@ -21,13 +21,28 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from peer.api.bodies import (
+    AcceptBody,
+    AcceptInvitationBody,
+    AddressBody,
+    AnswerBody,
+    ApplyBody,
+    AttemptBody,
+    ContactBody,
+    EditBody,
+    InviteBody,
+    ReasonBody,
+    ReleaseBody,
+    RemoveBrokerBody,
+    TokenBody,
+)
 from peer.api.health import Health
 from peer.api.page.guard import MAX_BODY as MAX_BODY  # the server bounds what it buffers by the same number
 from peer.api.page.guard import Guard
 from peer.api.page.routes import PageRoutes
 from peer.api.page.shell import missing
 from peer.api.page.sign_in_flow import SignInFlow
-from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure, number, sse
+from peer.api.responses import LiveView, Reply, as_json, body_of, failure, number, sse
 from peer.broker.leaving import remove_broker
 from peer.client.blocking import BROKER_HEADER, SignIn
 from peer.client.requests import SendRequest
@@ -36,100 +51,11 @@ from peer.node.node import Node
 from peer.protocol.documents import Direction, Document
 from peer.protocol.errors import DispatchError, Invalid, NotFound
 from peer.store import trace, views
-from peer.trust.grants import BudgetInput
 
 MAX_PAGE = 1_000
 KEEPALIVE_SECONDS = 15.0
 DIRECTIONS: dict[str, Direction] = {"received": "received", "sent": "sent"}
 MAX_STREAMS = 64
-
-Words = str | list[str]
-
-
-class InviteBody(Body):
-    email: str
-
-
-class RemoveBrokerBody(Body):
-    url: Annotated[str, msgspec.Meta(max_length=512)]
-    confirmed: bool = False
-
-
-class ContactBody(Body):
-    alias: Annotated[str, msgspec.Meta(max_length=200)]
-
-
-class AddressBody(Body):
-    address: Annotated[str, msgspec.Meta(max_length=300)]
-
-
-class ScopeBody(Body):
-    tools: Words | None = None
-    mcp_servers: Words | None = None
-    paths: Words | None = None
-    approval: str | None = None
-    max_per_day: int | str | None = None
-    expires: str | None = None
-    results: str | None = None
-    apply: str | None = None
-    toolchains: Words | None = None
-    network: Words | None = None
-    budget: BudgetInput | None = None
-    registries: list[dict[str, str]] | None = None
-    """As they were shown to the person: with others nothing is granted."""
-    confirm_unverified: bool = False
-    unconfirmed: bool = False
-    """True if no person has confirmed the request: then what would permit more is described, but not done."""
-
-
-class AcceptInvitationBody(ScopeBody, kw_only=True):
-    token: Annotated[str, msgspec.Meta(max_length=2_000)]
-
-
-class EditBody(ScopeBody):
-    remove_rule: int | None = None
-    preview: bool = False
-    """True to have any change described and none done."""
-
-
-class TokenBody(Body):
-    token: Annotated[str, msgspec.Meta(max_length=2_000)]
-
-
-class AcceptBody(Body):
-    cwd: str | None = None
-
-
-class ReasonBody(Body):
-    reason: str = ""
-
-
-class ReleaseBody(Body):
-    without: Annotated[tuple[str, ...], msgspec.Meta(max_length=8)] = ()
-
-
-class AttemptBody(Body):
-    attempt: int | None = None
-    """The run that is meant; None is the newest whose changes wait."""
-
-
-class ApplyBody(AttemptBody):
-    digest: str = ""
-    """Of the list of changes that the person saw; "" is not compared."""
-    paths: tuple[str, ...] = ()
-    numbers: tuple[int, ...] = ()
-    all: bool = False
-    marked: bool = False
-    dry_run: bool = False
-
-
-class AnswerBody(Body):
-    decision: Literal["allow", "deny"]
-    grant: Literal["once", "session", "always"] = "once"
-    note: str = ""
-    decline_dispatch: bool = False
-    rule: int | None = None
-    """Index of one of the call's `rule_choices`, for `session` and `always`; None is the narrowest."""
 
 
 def application(node: Node, token: str, flow: SignInFlow | None = None) -> ASGIApp:

@@ -1,28 +1,24 @@
 """The broker's client: one method per call of its HTTP API, on trio. Imports no libp2p, so that sign-in starts fast.
 
-What a call means to this device (who may be invited, what an answer does) is decided elsewhere. Reads carry the token;
-writes are statements signed by this device for this broker's origin. A broker is not trusted: sizes and times are
-bounded, and callers verify whatever it returns.
+What a call means to this device (who may be invited, what an answer does) is decided elsewhere, and how a request
+travels in transport.py. Reads carry the token; writes are statements signed by this device for this broker's origin.
+A broker is not trusted: callers verify whatever it returns.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import ssl
 import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 from urllib.parse import quote
 
-import httpx
 import trio
 
 from peer.broker.responses import (
     BrokerInvitation,
     Health,
-    HttpResponse,
     Invitations,
     LoginPrompt,
     LoginToken,
@@ -39,37 +35,16 @@ from peer.broker.responses import (
     read_relay_access,
     read_text,
 )
+from peer.broker.transport import ANSWER_SECONDS, UNREACHABLE_FIX, Author, BrokerTransport
 from peer.dispatches import refusals
-from peer.machine import certificates
-from peer.protocol import base64url, codec, names
-from peer.protocol.documents import Document
-from peer.protocol.errors import (
-    DispatchError,
-    Forbidden,
-    Gone,
-    Invalid,
-    NotFound,
-    Unauthorized,
-    Unavailable,
-    from_code,
-)
-from peer.protocol.statements import BrokerRequest, sign_by_device
+from peer.protocol.errors import Forbidden, Gone, NotFound, Unavailable
 
-CONNECT_SECONDS = 10
-ANSWER_SECONDS = 20
 MAIL_SECONDS = 60
 """Posting an invitation waits for the broker's mail server."""
 MAX_WAIT_SECONDS = 25
 SHORTEST_WAIT = 0.5
-MAX_ANSWER = 4 << 20
-"""Bytes: a page of 25 invitations with the largest answers has 3.5 MiB, the presence of 16 devices 2.8 MiB."""
-RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
-UNREACHABLE_FIX = "check `dispatch whoami`; known contacts keep working"
-SIGN_IN_UNREACHABLE_FIX = "check the address, and that the broker runs"
-"""Whoever signs in for the first time has no `whoami` and no contacts."""
 
 __all__ = [
-    "Author",
     "BrokerClient",
     "BrokerInvitation",
     "Health",
@@ -82,32 +57,7 @@ __all__ = [
     "SealedPresence",
 ]
 
-T = TypeVar("T")
-
-TRUST_SECONDS = 60.0
-"""How long the system's certificates are not read again."""
-_trusted: tuple[float, tuple[str | None, ...], ssl.SSLContext] | None = None
-"""When they were read, by which variables, and what came of it."""
-
-
-class Unreachable(Unavailable):
-    """Nothing answers at the broker's address, or not in time."""
-
-
 Kind = Literal["accepted", "declined"]
-
-
-class Author(Protocol):
-    """The identity that signs writes, e.g. peer.machine.identity.Identity."""
-
-    @property
-    def user_id(self) -> str: ...
-
-    @property
-    def device(self) -> str: ...
-
-    @property
-    def seed(self) -> bytes: ...
 
 
 class BrokerClient:
@@ -130,53 +80,55 @@ class BrokerClient:
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.url = url.rstrip("/")
-        self.token = token
-        self._proxy = proxy
-        self._author = author
-        self._on_token = on_token
         self._clock = clock
-        self._random = random
-        self._http: httpx.AsyncClient | None = None
-        self.ahead: float | None = None
-        """Seconds by which the broker's clock was ahead of this device's in its last answer that says its date."""
+        self._author = author
+        self._http = BrokerTransport(
+            url, author=author, token=token, proxy=proxy, on_token=on_token, clock=clock, random=random
+        )
 
     async def __aenter__(self) -> BrokerClient:
-        self._http = httpx.AsyncClient(
-            trust_env=False,  # what of it counts, network_route.py says
-            proxy=self._proxy or None,
-            verify=await _trust(self.url),
-            follow_redirects=False,
-            # No compression: a small body could expand before the bound is checked.
-            headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "dispatch"},
-            # Below the 60 s after which the broker closes idle connections, so that the client closes first.
-            limits=httpx.Limits(max_connections=8, keepalive_expiry=30),
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-        )
+        await self._http.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        await self._http.close()
+
+    @property
+    def url(self) -> str:
+        """The broker's origin, without a trailing slash."""
+        return self._http.url
+
+    @property
+    def token(self) -> str:
+        """The token of the sign-in, as renewed since; "" for none."""
+        return self._http.token
+
+    @token.setter
+    def token(self, token: str) -> None:
+        self._http.token = token
+
+    @property
+    def ahead(self) -> float | None:
+        """Seconds by which the broker's clock was ahead of this device's in its last answer that says its date."""
+        return self._http.ahead
 
     async def health(self) -> Health:
         """GET /health, without a token."""
-        document = await self._call("GET", "/health", authorized=False)
-        return self._read(
+        document = await self._http.call("GET", "/health", authorized=False)
+        return self._http.read(
             lambda: Health(read_text(document, "origin"), document["dev"] is True, document["mail"] is True)
         )
 
     async def login_device(self, device_set: bytes) -> LoginPrompt:
         """Ask for a sign-in of this device. Raises Conflict when another root key holds the e-mail."""
         arguments = {"email": self._author.user_id, "device_set": device_set}
-        document = await self._write("POST", "/v1/login/device", "login", arguments)
-        return self._read(lambda: read_prompt(document, self.url))
+        document = await self._http.write("POST", "/v1/login/device", "login", arguments)
+        return self._http.read(lambda: read_prompt(document, self.url))
 
     async def login_token(self, device_code: str) -> LoginToken | Literal["authorization_pending", "slow_down"]:
         """Poll once. Raises Gone when the code has expired, Forbidden when the sign-in was denied."""
         try:
-            document = await self._call("POST", "/v1/login/token", {"device_code": device_code}, authorized=False)
+            document = await self._http.call("POST", "/v1/login/token", {"device_code": device_code}, authorized=False)
         except OAuthError as error:
             if error.error == "authorization_pending":
                 return "authorization_pending"
@@ -186,7 +138,7 @@ class BrokerClient:
                 raise Gone("the code was not approved in time", fix="run `dispatch login` again") from None
             message, fix = refusals.broker_reason(self.url, 403, error.message, signing_in=True)
             raise Forbidden(f"the sign-in was denied: {message}", fix=fix) from None
-        token = self._read(
+        token = self._http.read(
             lambda: LoginToken(
                 read_text(document, "access_token"), read_text(document, "user_id"), read_number(document, "expires_in")
             )
@@ -217,19 +169,19 @@ class BrokerClient:
         Raises Conflict if `seq` did not grow.
         """
         arguments = {"seq": seq, "expires": expires, "box": box}
-        answer = await self._send("PUT", "/v1/presence", self._signed("presence.put", arguments))
+        answer = await self._http.send("PUT", "/v1/presence", self._http.signed("presence.put", arguments))
         after = answer.headers.get("reannounce-after", "")
         # Bounded: a broker must not make a device announce itself without pause, or never again.
         return float(min(max(int(after), 10), 7200)) if re.fullmatch(r"[0-9]{1,9}", after) else 1800.0
 
     async def withdraw_presence(self, *, seq: int) -> None:
         """Withdraw this device's announcement."""
-        await self._send("DELETE", "/v1/presence", self._signed("presence.withdraw", {"seq": seq}))
+        await self._http.send("DELETE", "/v1/presence", self._http.signed("presence.withdraw", {"seq": seq}))
 
     async def get_presence(self, user_id: str) -> list[SealedPresence]:
         """Return the announcements of a user's devices; none for an unknown or offline user."""
-        document = await self._call("GET", f"/v1/presence/{quote(user_id, safe='@')}")
-        return self._read(
+        document = await self._http.call("GET", f"/v1/presence/{quote(user_id, safe='@')}")
+        return self._http.read(
             lambda: [
                 SealedPresence(
                     read_device(entry),
@@ -248,17 +200,17 @@ class BrokerClient:
         another way than the broker's word.
         """
         try:
-            document = await self._write("POST", "/v1/relays", "relays.get", {})
+            document = await self._http.write("POST", "/v1/relays", "relays.get", {})
         except NotFound:
             return None
-        return self._read(lambda: read_relay_access(document, broker=self.url, now=self._clock()))
+        return self._http.read(lambda: read_relay_access(document, broker=self.url, now=self._clock()))
 
     async def post_invitation(self, invitation: bytes) -> PostedInvitation:
         """Post a signed invitation; waits while the broker sends the mail."""
-        document = await self._write(
+        document = await self._http.write(
             "POST", "/v1/invitations", "invitations.post", {"invitation": invitation}, seconds=MAIL_SECONDS
         )
-        return self._read(
+        return self._http.read(
             lambda: PostedInvitation(
                 read_text(document, "token"),
                 read_text(document, "to"),
@@ -276,8 +228,8 @@ class BrokerClient:
         wait = min(wait, MAX_WAIT_SECONDS)
         path = f"/v1/invitations?version={version}&wait={wait}"
         began = trio.current_time()
-        document = await self._call("GET", path, seconds=ANSWER_SECONDS + wait)
-        page = self._read(
+        document = await self._http.call("GET", path, seconds=ANSWER_SECONDS + wait)
+        page = self._http.read(
             lambda: Invitations(
                 read_number(document, "version"),
                 document["more"] is True,
@@ -286,15 +238,15 @@ class BrokerClient:
             )
         )
         if page.more and page.version <= version and not (page.sent or page.received):
-            raise self._not_a_broker()
+            raise self._http.not_a_broker()
         if wait and page.version == version and trio.current_time() - began < min(wait, SHORTEST_WAIT):
             raise Unavailable(f"broker {self.url} lets nobody wait now", fix=UNREACHABLE_FIX)
         return page
 
     async def get_invitation(self, token: str) -> BrokerInvitation:
         """Return one invitation to or from this user. Raises NotFound."""
-        document = await self._call("GET", f"/v1/invitations/{quote(token, safe='')}")
-        return self._read(lambda: read_invitation(document))
+        document = await self._http.call("GET", f"/v1/invitations/{quote(token, safe='')}")
+        return self._http.read(lambda: read_invitation(document))
 
     async def answer(self, token: str, *, kind: Kind, sealed: Mapping[str, bytes]) -> None:
         """Answer an invitation, sealed to each of the inviter's devices by peer id.
@@ -302,136 +254,11 @@ class BrokerClient:
         Sending the same bytes again is no error; another answer raises Conflict. Raises Gone, NotFound.
         """
         arguments = {"token": token, "kind": kind, "sealed": dict(sealed)}
-        await self._write("POST", f"/v1/invitations/{quote(token, safe='')}/answer", "invitations.answer", arguments)
+        await self._http.write(
+            "POST", f"/v1/invitations/{quote(token, safe='')}/answer", "invitations.answer", arguments
+        )
 
     async def withdraw(self, token: str) -> None:
         """Withdraw a sent invitation. Raises Conflict if it was answered, Gone, NotFound."""
         path = f"/v1/invitations/{quote(token, safe='')}"
-        await self._write("DELETE", path, "invitations.withdraw", {"token": token})
-
-    def _signed(self, action: str, arguments: Mapping[str, object]) -> dict[str, str]:
-        now = self._clock()
-        request = BrokerRequest(
-            issuer_user=self._author.user_id,
-            issuer_device=self._author.device,
-            id=names.uuid7(now, self._random(10)),
-            created=now,
-            origin=self.url,
-            action=action,
-            arguments=codec.encode(arguments),
-        )
-        return {"statement": base64url.encode(sign_by_device(request, self._author.seed).raw)}
-
-    async def _write(
-        self, method: str, path: str, action: str, arguments: Mapping[str, object], *, seconds: float = ANSWER_SECONDS
-    ) -> Document:
-        body = self._signed(action, arguments)
-        return await self._call(method, path, body, seconds=seconds, authorized=False, action=action)
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, str] | None = None,
-        *,
-        seconds: float = ANSWER_SECONDS,
-        authorized: bool = True,
-        action: str = "",
-    ) -> Document:
-        answer = await self._send(method, path, body, seconds=seconds, authorized=authorized, action=action)
-        document = answer.document()
-        if document is None:
-            raise self._not_a_broker()
-        return document
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, str] | None = None,
-        *,
-        seconds: float = ANSWER_SECONDS,
-        authorized: bool = False,
-        action: str = "",
-    ) -> HttpResponse:
-        headers: dict[str, str] = {}
-        if authorized:
-            if not self.token:
-                raise Unauthorized(f"no token for {self.url}", fix=f"run `dispatch login --broker {self.url}`")
-            headers["authorization"] = f"Bearer {self.token}"
-        answer = await self._exchange(method, path, body, headers, seconds)
-        if not 200 <= answer.status < 300:
-            raise self._refusal(answer, action)
-        if authorized and (fresh := answer.headers.get(RENEWED_TOKEN, "")) and len(fresh) <= 4096:
-            self.token = fresh
-            if self._on_token is not None:
-                self._on_token(fresh)
-        return answer
-
-    async def _exchange(
-        self, method: str, path: str, body: Mapping[str, str] | None, headers: Mapping[str, str], seconds: float
-    ) -> HttpResponse:
-        if self._http is None:
-            raise RuntimeError("a BrokerClient is used inside `async with`")
-        content = bytearray()
-        try:
-            with trio.fail_after(seconds):
-                async with self._http.stream(method, self.url + path, json=body, headers=headers) as response:
-                    async for piece in response.aiter_raw():
-                        content += piece
-                        if len(content) > MAX_ANSWER:
-                            raise self._not_a_broker()
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, trio.TooSlowError, OSError) as error:
-            if (why := certificates.problem(error)) is not None:
-                raise Unavailable(f"broker {self.url}: {why}", fix=certificates.FIX) from error
-            fix = SIGN_IN_UNREACHABLE_FIX if path.startswith("/v1/login/") else UNREACHABLE_FIX
-            raise Unreachable(f"can't reach broker {self.url}", fix=fix) from error
-        self.ahead = self._seconds_ahead(response.headers.get("date", ""))
-        return HttpResponse(response.status_code, response.headers, bytes(content))
-
-    def _seconds_ahead(self, date: str) -> float | None:
-        try:
-            return parsedate_to_datetime(date).timestamp() - self._clock() / 1000
-        except (ValueError, OverflowError):
-            return None
-
-    def _refusal(self, answer: HttpResponse, action: str) -> DispatchError:
-        """Return the error in a response: problem details (RFC 9457), or RFC 8628's form for the token call.
-
-        The broker's own `fix` is not read: what a person is advised to do is never another machine's text.
-        """
-        document = answer.document()
-        if document is None or not 400 <= answer.status < 600:
-            return self._not_a_broker()
-        if isinstance(error := document.get("error"), str):
-            return OAuthError(error, str(document.get("error_description", "")))
-        if not isinstance(detail := document.get("detail"), str):
-            return self._not_a_broker()
-        message, fix = refusals.broker_reason(self.url, answer.status, detail, signing_in=action == "login")
-        return from_code(answer.status, message, fix)
-
-    def _not_a_broker(self) -> Unavailable:
-        return Unavailable(f"what answers at {self.url} is not a dispatch broker", fix="check the broker's address")
-
-    def _read(self, make: Callable[[], T]) -> T:
-        """Return `make()`, with a missing or mistyped member as Unavailable: the other side is no broker."""
-        try:
-            return make()
-        except (KeyError, TypeError, ValueError, Invalid) as error:
-            raise self._not_a_broker() from error
-
-
-async def _trust(url: str) -> ssl.SSLContext | bool:
-    """Return the TLS context: the system's certificates, or certifi's if Python finds none of the system's.
-
-    Raises Invalid as certificates.check_named.
-    """
-    if not url.startswith("https:"):
-        # Plain http is allowed for loopback only, and redirects are off: there is no certificate to verify.
-        return False
-    global _trusted
-    now, named = time.monotonic(), tuple(map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR")))
-    if _trusted is None or named != _trusted[1] or now - _trusted[0] > TRUST_SECONDS:
-        # In a thread: reading some hundred certificates takes 0.1 s, and a client is made for each contact looked up.
-        _trusted = (now, named, await trio.to_thread.run_sync(certificates.system_trust))
-    return _trusted[2]
+        await self._http.write("DELETE", path, "invitations.withdraw", {"token": token})

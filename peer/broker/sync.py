@@ -15,20 +15,22 @@ from typing import Literal
 import structlog
 import trio
 
-from peer.broker.client import BrokerClient, Unreachable
-from peer.broker.presence import open_presence, seal_presence
+from peer.broker.announcing import Announcer
+from peer.broker.client import BrokerClient
+from peer.broker.presence import open_presence
 from peer.broker.responses import BrokerInvitation, PostedInvitation, RelayAccess
+from peer.broker.transport import Unreachable
 from peer.machine.network_route import proxy_to_url
 from peer.machine.settings import Settings
-from peer.mesh.peer_record import MAX_ADDRESSES, Announcement
+from peer.mesh.peer_record import Announcement
 from peer.protocol import codec
 from peer.protocol.errors import DispatchError, NotSignedIn, Unauthorized, Unavailable
 from peer.protocol.sealing import unseal
-from peer.steps import inviting
+from peer.steps import invitation_answers, inviting
 from peer.steps.effects import InvitationsChanged
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
-from peer.store import contacts, counters, invitations, rows
+from peer.store import contacts, invitations, rows
 
 log = structlog.get_logger(__name__)
 
@@ -36,30 +38,12 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 LONGEST_AWAY = 3.2
 """In place of LONGEST_RETRY while nothing answers at the broker's address, for one of the requests: so it is known
 within five seconds that the broker is back."""
-PRESENCE_LIFETIME_MS = 2 * 3_600_000
-LOOK_SECONDS = 30.0
-"""How often to look whether the announcement still holds: nothing says that a machine was suspended, that its clock was
-set, or that it is on another network."""
 LONG_POLL_SECONDS = 25
 LEAST_POLL_SECONDS = 0.25
-CLOCKS_APART = 300.0
-"""Seconds by which the broker's clock has to move against ours for an announcement to hold no more: it ends by that."""
 MOST_PAGES = 200
 """Pages of invitations in a row, at least 5,000 invitations."""
 PRESENCE_CACHE_SECONDS = 5.0
 """How long a user's presence is cached, so that dials to several devices of one user make one request."""
-
-
-@dataclass(frozen=True)
-class _Announced:
-    """What the broker was told last, and until when it has to be told again: by our clock (ms), and by trio's."""
-
-    wish: int
-    addresses: frozenset[str]
-    since: int
-    until: int
-    due: float
-    ahead: float | None
 
 
 @dataclass(frozen=True)
@@ -97,14 +81,8 @@ class BrokerSync:
         self._context = journal.context
         self._settings = settings
         self._save_token = save_token
-        self._addresses = addresses
+        self._announcer = Announcer(journal.context, addresses)
         self._jitter = jitter
-        self._wishes = 0
-        """How often an announcement was asked for."""
-        self._announced: _Announced | None = None
-        self._look = trio.Event()
-        """A reason to see whether the announcement still holds."""
-        self._ahead: float | None = None
         self._queued = trio.Event()
         self._reloaded = trio.Event()
         self._fresh = trio.Event()
@@ -121,12 +99,11 @@ class BrokerSync:
 
     def announce(self) -> None:
         """Publish presence again soon: contacts changed."""
-        self._wishes += 1
-        self._look.set()
+        self._announcer.request()
 
     def look(self) -> None:
         """Publish presence again soon if addresses changed."""
-        self._look.set()
+        self._announcer.look()
 
     def on_return(self, listener: Callable[[], None]) -> None:
         """Call `listener()` when the broker answers again after a failure. It must not raise or block."""
@@ -214,7 +191,7 @@ class BrokerSync:
         async with self._client() as broker:
             health = await broker.health()
             await broker.invitations()
-        return f"{self.url}{' (development: approves anybody)' if health.dev else ''}"
+        return f"{self.url}{' (development mode: anybody can sign in)' if health.dev else ''}"
 
     # --- the background
 
@@ -229,7 +206,7 @@ class BrokerSync:
         """Withdraw this device's presence, when the node stops. Failures are logged."""
         try:
             async with self._client() as broker:
-                await broker.withdraw_presence(seq=await self._next_sequence())
+                await broker.withdraw_presence(seq=await self._announcer.next_sequence())
         except DispatchError as error:
             log.info("presence.not_withdrawn", code=error.code)
 
@@ -297,55 +274,13 @@ class BrokerSync:
     def _end_waits(self) -> None:
         self._go.set()
         self._go = trio.Event()
-        self._look.set()
+        self._announcer.look()
 
     async def _publish_presence(self, broker: BrokerClient) -> None:
         """Announce this device unless that still holds; return when it holds no more."""
-        self._look = trio.Event()
-        context = self._context
-        if not self._holds():
-            wish = self._wishes
-            devices = await context.store.read(contacts.devices)
-            now, seq = context.clock(), await self._next_sequence()
-            addresses = self._reachable_at()
-            box = seal_presence(
-                seed=context.identity.seed,
-                addresses=addresses,
-                seq=seq,
-                recipients=[device.sealing_key for device in devices],
-            )
-            after = await broker.put_presence(seq=seq, expires=now + PRESENCE_LIFETIME_MS, box=box)
-            self._ahead = broker.ahead
-            self._announced = _Announced(
-                wish=wish,
-                addresses=frozenset(addresses),
-                since=now,
-                until=now + int(after * 1000),
-                due=trio.current_time() + after,
-                ahead=broker.ahead,
-            )
+        if await self._announcer.announce(broker):
             self._answered()
-        while (held := self._announced) is not None and self._holds():
-            with trio.move_on_after(min(LOOK_SECONDS, held.due - trio.current_time())):
-                await self._look.wait()
-            self._look = trio.Event()
-
-    def _holds(self) -> bool:
-        """Whether the last announcement still says where this device is, to whom it should, and is still there."""
-        told = self._announced
-        if told is None or told.wish != self._wishes or not told.since <= self._context.clock() < told.until:
-            return False
-        if told.ahead is not None and self._ahead is not None and abs(told.ahead - self._ahead) > CLOCKS_APART:
-            return False
-        return trio.current_time() < told.due and told.addresses == set(self._reachable_at())
-
-    def _reachable_at(self) -> list[str]:
-        return self._addresses()[:MAX_ADDRESSES]
-
-    async def _next_sequence(self) -> int:
-        """Return the next announcement's number. It grows even if the clock was set back."""
-        now = self._context.clock()
-        return await self._context.store.write(lambda db: counters.next_after(db, counters.PRESENCE, now))
+        await self._announcer.wait_outdated()
 
     async def _flush_writes(self, broker: BrokerClient) -> None:
         self._queued = trio.Event()
@@ -380,11 +315,11 @@ class BrokerSync:
                 return  # the page belongs to an earlier sign-in
             pages = pages + 1 if page.more else 0
             if page.more and (page.version <= version or pages > MOST_PAGES):
-                raise Unavailable("the broker's list of invitations does not end", fix="check the broker")
+                raise Unavailable("the broker's list of invitations does not end", fix="tell whoever hosts the broker")
             version, more = page.version, page.more
-            self._ahead = broker.ahead
+            self._announcer.note_clock(broker.ahead)
             if self._away:
-                self._wishes += 1  # an announcement may be among what it has lost
+                self._announcer.request()  # an announcement may be among what it has lost
             self._answered(read=True)
             for item in page.received:
                 await self._guarded(self._on_received, item)
@@ -426,7 +361,7 @@ class BrokerSync:
                 await self._journal.step(lambda tx: inviting.on_sent_withdrawn(tx.db, item.token, broker=self.url))
             return
         raw = unseal(item.sealed, self._context.identity.sealing_key)
-        await self._journal.step(lambda tx: inviting.on_answer(tx, raw, broker=self.url))
+        await self._journal.step(lambda tx: invitation_answers.on_answer(tx, raw, broker=self.url))
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[BrokerClient]:
@@ -455,5 +390,5 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
 def _sealed_answers(body: bytes) -> dict[str, bytes]:
     """Return {device: sealed statement} as the step queued it."""
     decoded = codec.decode(body)
-    assert isinstance(decoded, dict)  # written by steps.inviting
+    assert isinstance(decoded, dict)  # written by steps.invitation_answers
     return {str(device): bytes(sealed) for device, sealed in decoded.items() if isinstance(sealed, bytes)}

@@ -1,1 +1,1 @@
-"""Clients of the daemon's loopback API: blocking.py for programs, on_trio.py for the MCP server. No display here."""
+"""Clients of the loopback API: blocking.py (programs), on_trio.py (the MCP server), routes.py (both). No display."""

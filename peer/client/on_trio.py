@@ -1,4 +1,4 @@
-"""The loopback client for trio: the routes of blocking.py, awaited. Only the transport is here, not the API."""
+"""The loopback client for trio: the routes of routes.py, awaited. Only the transport is here, not the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from peer.client.blocking import (
     Event,
     EventStream,
     Interrupted,
-    Routes,
     SignIn,
     as_object,
     decode,
@@ -28,6 +27,7 @@ from peer.client.blocking import (
     unreachable,
 )
 from peer.client.http import EndedEarly, Response
+from peer.client.routes import Routes
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
 

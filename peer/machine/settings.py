@@ -1,7 +1,7 @@
 """The user's settings: config.json as a typed value, its checks, and flags > variables > file. No network, no store.
 
-Unknown keys are refused and the nearest known one is suggested, so that a typo never silently does nothing. `KEYS` is
-the one list of keys: `dispatch config`, the docs and the checks use it.
+Unknown keys are refused and the nearest known one is suggested, so that a typo never silently does nothing. The keys
+with their descriptions are in setting_keys.py.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import msgspec
 
 from peer.machine import away_settings, broker_list
 from peer.machine.broker_list import BrokerSignIn
 from peer.machine.service_urls import proxy_url, service_url
+from peer.machine.setting_keys import KEYS, check_known, wrong_value
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol.brokers import MAX_BROKERS
 from peer.protocol.errors import Invalid, NotFound, NotSignedIn
@@ -124,109 +125,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, broker=url, token=token, brokers=())
 
 
-class Key(NamedTuple):
-    """One settable key: a description of its values, and whether it is shown masked."""
-
-    allowed: str
-    secret: bool = False
-    example: str = ""
-
-
-_RUNTIMES = " or ".join(f"`{name}`" for name in runtimes.RUNTIMES)
-
-KEYS: dict[str, Key] = {
-    "broker": Key("the broker's https:// address (http:// only on this machine)", example="https://broker.example"),
-    "token": Key("the sign-in's token; `dispatch login` sets it", secret=True),
-    "brokers": Key("further brokers: `dispatch broker add` and `dispatch broker remove` change them"),
-    "email": Key("your e-mail address: your user id", example="alice@example.org"),
-    "device_name": Key("what this device is called, 1 to 64 characters", example="laptop"),
-    "port": Key("the loopback port of the daemon, 0 to 65535 (0: any free one)", example="8001"),
-    "listen": Key("multiaddrs to listen on, comma-separated", example="/ip4/0.0.0.0/tcp/4001,/ip6/::/tcp/4001"),
-    "roots": Key("folders that hold your projects, comma-separated", example="~/code,~/work"),
-    "toolchains": Key(
-        "what runs see beside the system's own programs, comma-separated: `auto` (what a project is run with, as found "
-        "below uv, pyenv, nvm and their like), `none`, folders or programs; an edge's `--toolchains` counts before it",
-        example="auto,/opt/tool",
-    ),
-    "runtime": Key(f"{_RUNTIMES}: what runs accepted dispatches", example=runtimes.DEFAULT),
-    "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
-    "notifications": Key("`on` or `off`: desktop notifications of what arrives or waits", example="off"),
-    "notify_url": Key(
-        "the address of an ntfy topic, where you are told who waits for what; https:// (http:// only in this network). "
-        "Whoever knows it can read along",
-        secret=True,
-        example="https://ntfy.example/TOPIC",
-    ),
-    "notify_token": Key("the access token of that ntfy server, where it asks for one", secret=True),
-    "notify_email": Key("an address to which the same is mailed, through `smtp`", example="me@example.org"),
-    "smtp": Key(
-        "the mail server for it, [NAME@]HOST[:PORT]; with TLS, port 587 unless given",
-        example="me@example.org@smtp.example.org",
-    ),
-    "smtp_password": Key("the password of NAME there", secret=True),
-    "approval_ui": Key(
-        "`picker` or `form`: how an agent's session asks about tool calls; $DISPATCH_APPROVAL_UI counts before it",
-        example="form",
-    ),
-    "session_events": Key(
-        "`on` or `off`: whether a session of Claude Code is told of what comes while it lasts, which begins a turn of "
-        "its model each time",
-        example="on",
-    ),
-    "lan": Key(
-        "`on` or `off`: find contacts on the local network, and be found there by them alone; off by itself where "
-        "`listen` names this machine alone",
-        example="off",
-    ),
-    "relays": Key(
-        "the relays for devices that reach each other no other way, comma-separated: `broker` (those that your brokers "
-        f"name), up to {MAX_RELAYS} of your own choice, https:// (http:// only on this machine), or `none`",
-        example="broker,https://relay.example",
-    ),
-    "relay_token": Key(
-        "the secret of your own relay where it asks for one; given to relays that `relays` names by address, never to "
-        "those of the broker",
-        secret=True,
-    ),
-    "map_port": Key(
-        "`on` or `off`: ask the router for a port that leads to this device, and announce it to contacts once a relay "
-        "has reached it there",
-        example="off",
-    ),
-    "retention_days": Key(
-        "1 to 36500: days that the events and files of an ended dispatch are kept; its task and result stay",
-        example="90",
-    ),
-    "retention_mb": Key(
-        "1 to 100000000: megabytes of events and files kept of all ended dispatches; beyond, the oldest go first",
-        example="20000",
-    ),
-    "model.api_key": Key(
-        "the model's API key, or `Bearer TOKEN` for a gateway that wants a token; used outside the sandbox only, and "
-        "kept in the OS keychain where there is one",
-        secret=True,
-    ),
-    "model.base_url": Key("the address of the model's API or of a gateway, https:// (http:// only on this machine)"),
-    "model.name": Key("the model's name; $DISPATCH_EXECUTOR_MODEL counts before it", example="claude-sonnet-4-5"),
-    "model.price": Key(
-        "what the model of `model.name` costs: USD per million tokens of input, output, cache writes and cache reads",
-        example="3,15,3.75,0.3",
-    ),
-    "model.ca_file": Key(
-        "a PEM file with authorities that may sign its certificate, beside the system's; else $NODE_EXTRA_CA_CERTS",
-        example="/etc/ssl/company.pem",
-    ),
-    "model.proxy": Key(
-        "the HTTP proxy on the way to it, http(s)://[NAME:PASSWORD@]HOST:PORT, or `none`; else $HTTPS_PROXY, "
-        "$NO_PROXY. Without these it is also on the way to hosts that `--network` grants",
-        secret=True,
-    ),
-}
-
 _SECTIONS = {"model"}
 _NOT_SPOKEN = {
-    f"CLAUDE_CODE_USE_{name}": f"this machine's Claude uses {service} ($CLAUDE_CODE_USE_{name}), which a run cannot:"
-    " it reaches only what speaks Anthropic's Messages API, such as a gateway in front of it"
+    f"CLAUDE_CODE_USE_{name}": f"this machine's Claude uses {service} ($CLAUDE_CODE_USE_{name}), and a run cannot use"
+    " that: it needs Anthropic's Messages API, for example from a gateway in front of it"
     for name, service in (
         ("BEDROCK", "Amazon Bedrock"),
         ("VERTEX", "Google Vertex AI"),
@@ -257,9 +159,9 @@ def load(folder: StateFolder) -> Settings:
     for key, value in document.items():
         if key in _SECTIONS and isinstance(value, dict):
             for inner in value:
-                _known(f"{key}.{inner}", folder.config)
+                check_known(f"{key}.{inner}", folder.config)
         elif key not in _SECTIONS:
-            _known(key, folder.config)
+            check_known(key, folder.config)
     try:
         return _checked(msgspec.convert(document, Settings))
     except msgspec.ValidationError as error:
@@ -317,7 +219,7 @@ def approval_ui(folder: StateFolder, env: Mapping[str, str] | None = None) -> Ap
     if not named:
         return load(folder).approval_ui
     if named not in get_args(ApprovalUi):
-        raise Invalid(f"DISPATCH_APPROVAL_UI is {named[:40]!r}", fix="set it to picker or form, or not at all")
+        raise Invalid(f"DISPATCH_APPROVAL_UI is {named[:40]!r}", fix="set it to picker or form, or unset it")
     return cast(ApprovalUi, named)
 
 
@@ -329,7 +231,7 @@ def save(folder: StateFolder, settings: Settings) -> None:
 
 def get_value(settings: Settings, key: str) -> object:
     """Return the value of a key as in config.json. Raises Invalid for an unknown key."""
-    _known(key)
+    check_known(key)
     section, _, name = key.rpartition(".")
     holder = getattr(settings, section) if section else settings
     value = getattr(holder, name)
@@ -343,9 +245,9 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
 
     Lists are comma-separated. Of `broker` see `broker_list.with_first`. Raises Invalid.
     """
-    _known(key)
+    check_known(key)
     if key == "brokers":
-        raise Invalid("brokers are not set here", fix="`dispatch broker add URL`, `dispatch broker remove URL`")
+        raise Invalid("brokers cannot be set here", fix="use `dispatch broker add URL` or `dispatch broker remove URL`")
     if key == "broker":
         return settings.using(broker_list.with_first(settings.sign_ins, broker_url(text) if text else ""))
     section, _, name = key.rpartition(".")
@@ -365,7 +267,7 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
             value = tuple(part if part in ("auto", "none") else check_named(_absolute(part), machine) for part in value)
     elif isinstance(default, int):
         if not re.fullmatch(r"[0-9]{1,9}", text):
-            raise _wrong(key, text)
+            raise wrong_value(key, text)
         value = int(text)
     else:
         value = text
@@ -376,7 +278,7 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
     try:
         new = _checked(msgspec.convert(msgspec.to_builtins(new), Settings))
     except msgspec.ValidationError as error:
-        raise _wrong(key, text) from error
+        raise wrong_value(key, text) from error
     if key == "roots":
         for root in new.roots:
             if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir() raises for a name that is too long
@@ -396,22 +298,6 @@ def shown(settings: Settings) -> dict[str, object]:
 def broker_url(text: str) -> str:
     """Return a broker's URL in normal form (no trailing slash). Raises Invalid."""
     return service_url(text, "the broker's address")
-
-
-def _known(key: str, where: Path | None = None) -> None:
-    """Raise Invalid, naming the nearest known key, unless `key` is one of KEYS."""
-    if key in KEYS:
-        return
-    import difflib
-
-    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6)
-    fix = f"did you mean `{near[0]}`?" if near else "known keys: " + ", ".join(KEYS)
-    raise Invalid(f"{where}: unknown key {key!r}" if where else f"unknown key {key!r}", fix=fix)
-
-
-def _wrong(key: str, value: object) -> Invalid:
-    given = "" if KEYS[key].secret else f" {str(value)!r}"
-    return Invalid(f"{key} can't be{given or ' that'}", fix=f"{key} must be {KEYS[key].allowed}")
 
 
 def _absolute(folder: str) -> str:
@@ -434,13 +320,13 @@ def _checked(settings: Settings) -> Settings:
     if settings.broker:
         changes["broker"] = broker_url(settings.broker)
     if settings.token and not re.fullmatch(r"[\x21-\x7e]{1,8192}", settings.token):
-        raise _wrong("token", settings.token)
+        raise wrong_value("token", settings.token)
     if settings.email:
         changes["email"] = user_id(settings.email)
     if settings.device_name and (len(settings.device_name) > 64 or not settings.device_name.isprintable()):
-        raise _wrong("device_name", settings.device_name)
+        raise wrong_value("device_name", settings.device_name)
     if not 0 <= settings.port <= 65535:
-        raise _wrong("port", settings.port)
+        raise wrong_value("port", settings.port)
     for address in settings.listen:
         match = _LISTEN.fullmatch(address)
         if match is None or int(match[3]) > 65535 or not _is_address(match[2], match[1]):
@@ -451,7 +337,7 @@ def _checked(settings: Settings) -> Settings:
     try:
         scopes.check_toolchains(settings.toolchains)
     except Invalid as error:
-        raise _wrong("toolchains", ",".join(settings.toolchains)) from error
+        raise wrong_value("toolchains", ",".join(settings.toolchains)) from error
     changes["relays"] = _relays(settings.relays)
     if settings.notify_url:
         changes["notify_url"] = away_settings.topic_url(settings.notify_url)
@@ -461,19 +347,19 @@ def _checked(settings: Settings) -> Settings:
         away_settings.smtp_server(settings.smtp)
     for name in ("notify_token", "smtp_password"):
         if (value := getattr(settings, name)) and not re.fullmatch(r"[\x20-\x7e]{1,1024}", value):
-            raise _wrong(name, value)
+            raise wrong_value(name, value)
     if settings.relay_token and not re.fullmatch(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}", settings.relay_token):
-        raise _wrong("relay_token", settings.relay_token)
+        raise wrong_value("relay_token", settings.relay_token)
     if settings.model.api_key and not re.fullmatch(r"(Bearer )?[\x21-\x7e]{1,8192}", settings.model.api_key):
-        raise _wrong("model.api_key", settings.model.api_key)
+        raise wrong_value("model.api_key", settings.model.api_key)
     if settings.model.name and not re.fullmatch(r"[\x21-\x7e]{1,200}", settings.model.name):
-        raise _wrong("model.name", settings.model.name)
+        raise wrong_value("model.name", settings.model.name)
     if settings.model.price and not _PRICE.fullmatch(settings.model.price):
-        raise _wrong("model.price", settings.model.price)
+        raise wrong_value("model.price", settings.model.price)
     if settings.model.ca_file and not Path(settings.model.ca_file).is_absolute():
-        raise _wrong("model.ca_file", settings.model.ca_file)
+        raise wrong_value("model.ca_file", settings.model.ca_file)
     if settings.model.proxy not in ("", "none") and not proxy_url(settings.model.proxy):
-        raise _wrong("model.proxy", settings.model.proxy)
+        raise wrong_value("model.proxy", settings.model.proxy)
     if settings.model.base_url:
         url = service_url(settings.model.base_url, "the model's address")
         changes["model"] = msgspec.structs.replace(settings.model, base_url=url)
@@ -485,10 +371,13 @@ def _relays(words: tuple[str, ...]) -> tuple[str, ...]:
     if words == (NO_RELAYS,):
         return words
     if NO_RELAYS in words:
-        raise Invalid(f"relays can't be {','.join(words)!r}", fix="`dispatch config set relays none`, or leave it out")
+        raise Invalid(
+            f"relays can't be {','.join(words)!r}",
+            fix="run `dispatch config set relays none`, or remove none from the list",
+        )
     found = tuple(dict.fromkeys(word if word == RELAYS_OF_BROKER else relay_origin(word) for word in words))
     if not found or len([word for word in found if word != RELAYS_OF_BROKER]) > MAX_RELAYS:
-        raise _wrong("relays", ",".join(words))
+        raise wrong_value("relays", ",".join(words))
     return found
 
 

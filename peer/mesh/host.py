@@ -32,7 +32,7 @@ from peer.mesh import listening
 from peer.mesh.dialable import loopback_alone, surroundings
 from peer.mesh.guards.noise_gate import GatedNoise
 from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, is_direct, ours
-from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.lan import Host as LanHost
 from peer.mesh.lan import Lan, MaskedStream
 from peer.mesh.punching import Puncher, endpoints

@@ -11,7 +11,7 @@ from peer.machine import mcp_servers, registries
 from peer.projects.git_folders import GitFolder
 from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid
-from peer.store import rows, views
+from peer.store import rows, trust_views
 from peer.trust import grants, scopes
 
 SCOPE_FIELDS = (
@@ -70,7 +70,7 @@ def to_confirm(
         "powerful": [*scopes.needs_confirmation(scope), *histories],
         "fingerprint": fingerprint,
         "verified": verified,
-        "rules": views.rule_rows(rules),
+        "rules": trust_views.rule_rows(rules),
     }
 
 

@@ -9,18 +9,14 @@ import hashlib
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import trio
 
 from peer.broker.brokers import Brokers
-from peer.machine import mcp_servers
 from peer.machine.settings import Settings
-from peer.machine.toolchains.installed import Machine
-from peer.machine.toolchains.named import check_named
 from peer.mesh.dialing import typed_address
+from peer.node.grantable import Grantable
 from peer.node.queries import QueryService
 from peer.node.scope_requests import (
     commands_of,
@@ -28,20 +24,17 @@ from peer.node.scope_requests import (
     left_out,
     pin_of,
     pins_of,
-    registries_of,
     scope_input,
     to_confirm,
 )
-from peer.projects import git_folders
-from peer.projects.git_folders import GitFolder
 from peer.protocol import names
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Gone, NotFound
 from peer.protocol.statements import Invitation, open_as
-from peer.steps import granting, inviting
+from peer.steps import granting, invitation_answers, inviting
 from peer.steps.journal import Journal
-from peer.store import contacts, edges, invitations, lists, rows, views
-from peer.trust import aliases, fingerprints, grants, invitation_address, menu, paths, scopes
+from peer.store import contacts, edges, invitations, lists, rows, trust_views
+from peer.trust import aliases, fingerprints, grants, invitation_address, menu, scopes
 from peer.trust.filesystem import LocalFacts
 
 
@@ -72,7 +65,7 @@ class TrustService:
         self._settings = settings
         self._brokers = brokers
         self._queries = queries
-        self._facts = facts
+        self._machine = Grantable(journal.context.state.path, facts)
         self._invitations_changed = invitations_changed
 
     # --- invitations
@@ -121,7 +114,7 @@ class TrustService:
         """Return {sent, received, more, next}: the open ones, with `ended` all."""
         now = self._context.clock()
         return await self._journal.read(
-            lambda db: views.invitation_rows(db, now, _link, ended=ended, limit=limit, before=before)
+            lambda db: trust_views.invitation_rows(db, now, _link, ended=ended, limit=limit, before=before)
         )
 
     async def withdraw(self, token: str) -> Document:
@@ -141,9 +134,9 @@ class TrustService:
         """Accept an invitation: {status, trust_link_id, peer, scopes}; without tools, return the menu only."""
         row = await self._find_invitation(request["token"])
         invitation, _ = open_as(Invitation, row.raw)
-        fingerprint = views.inviter_fingerprint(row)
+        fingerprint = trust_views.inviter_fingerprint(row)
         chosen = scope_input(request)
-        found = await self._installed()
+        found = await self._machine.installed()
         if chosen.tools is msgspec.UNSET:
             return {
                 "status": "scope_choice_required",
@@ -158,9 +151,9 @@ class TrustService:
                 "standing": menu.standing(invitation.issuer_user, verified=bool(row.verified)),
             }
         scope = grants.grant(chosen, installed=found.offers, now=self._context.clock())
-        scope = await self._with_checked_paths(scope)
+        scope = await self._machine.checked(scope)
         self._require_shown(scope, request)
-        beside = await self._git_folders(scope)
+        beside = await self._machine.git_folders(scope)
         if request.get("unconfirmed"):
             asked = to_confirm(
                 invitation.issuer_user,
@@ -175,7 +168,7 @@ class TrustService:
             scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint
         )
         edge = await self._journal.step(
-            lambda tx: inviting.accept(
+            lambda tx: invitation_answers.accept(
                 tx, row.token, scope, mcp_commands=commands_of(scope, found), git_folders=pins_of(beside)
             )
         )
@@ -191,7 +184,7 @@ class TrustService:
     async def decline(self, token: str) -> Document:
         """Decline an invitation: {status, token}."""
         row = await self._find_invitation(token)
-        await self._journal.step(lambda tx: inviting.decline(tx, row.token))
+        await self._journal.step(lambda tx: invitation_answers.decline(tx, row.token))
         return {"status": "declined", "token": row.token}
 
     async def block(self, email: str) -> Document:
@@ -211,7 +204,7 @@ class TrustService:
     async def contacts(self, *, limit: int | None = None, before: str | None = None) -> Document:
         """Return {trust: […], blocked, more, next}."""
         live = self._queries.live()
-        return await self._journal.read(lambda db: views.trust_rows(db, live, limit=limit, before=before))
+        return await self._journal.read(lambda db: trust_views.trust_rows(db, live, limit=limit, before=before))
 
     async def set_alias(self, peer: str, alias: str) -> Document:
         """Set a contact's local alias; '' removes it: {peer, alias}. Raises NotFound, Invalid, Conflict."""
@@ -236,7 +229,7 @@ class TrustService:
         """Return the edge granted to `peer`, with its rules and budgets."""
         user_id = await self._user_named(peer)
         live = self._queries.live()
-        return await self._journal.read(lambda db: views.trust_row(db, granting.get_granted(db, user_id), live))
+        return await self._journal.read(lambda db: trust_views.trust_row(db, granting.get_granted(db, user_id), live))
 
     async def edit(self, peer: str, request: Document) -> Document:
         """Edit the scope of a granted edge; fields not given keep their values. Returns what `show` returns.
@@ -252,8 +245,8 @@ class TrustService:
         if chosen != grants.ScopeInput():
             edge, verified = await self._journal.read(lambda db: _edge_and_verified(db, user_id))
             old = scopes.decode(edge.scope)
-            found = await self._installed()
-            new = await self._with_checked_paths(
+            found = await self._machine.installed()
+            new = await self._machine.checked(
                 grants.edit(old, chosen, installed=found.offers, now=self._context.clock()), unless=old
             )
             self._require_shown(new, request)
@@ -262,7 +255,7 @@ class TrustService:
             others = any(
                 pinned[name].command != command for name, command in (commands or {}).items() if name in pinned
             )
-            beside = None if chosen.paths is msgspec.UNSET else await self._git_folders(new)
+            beside = None if chosen.paths is msgspec.UNSET else await self._machine.git_folders(new)
             pins = await self._journal.read(lambda db: edges.git_folders(db, edge.edge_id))
             more = {folder: each for folder, each in (beside or {}).items() if pin_of(each) != pins.get(folder)}
             wider = (
@@ -327,13 +320,13 @@ class TrustService:
             await self._brokers.fetch(token, at)
         if isinstance(pasted, invitation_address.Address):
             address = pasted
-            await self._journal.step(lambda tx: inviting.open_address(tx.db, address))
+            await self._journal.step(lambda tx: invitation_answers.open_address(tx.db, address))
             self._invitations_changed()
-        return await self._journal.read(lambda db: inviting.get_answerable(db, self._context.clock(), token))
+        return await self._journal.read(lambda db: invitation_answers.get_answerable(db, self._context.clock(), token))
 
     async def installed(self) -> Installed:
         """Return the MCP servers that can be granted now, and why others cannot."""
-        found = await self._installed()
+        found = await self._machine.installed()
         return Installed(list(found.offers), list(grants.grantable_names(found.offers)), left_out(found))
 
     async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str], list[Document]]:
@@ -343,7 +336,7 @@ class TrustService:
         Changes nothing. Raises as they do.
         """
         chosen = scope_input(request)
-        found = await self._installed()
+        found = await self._machine.installed()
         user_id = await self._user_named(peer)
         edge = await self._journal.read(lambda db: edges.current(db, user_id, "incoming"))
         old = scopes.decode(edge.scope) if edge is not None and edge.status in edges.OPEN else None
@@ -352,40 +345,13 @@ class TrustService:
             scope = grants.grant(chosen, installed=found.offers, now=now)
         else:
             scope = grants.edit(old, chosen, installed=found.offers, now=now)
-        scope = await self._with_checked_paths(scope, unless=old)
-        beside = {} if chosen.paths is msgspec.UNSET else await self._git_folders(scope)
+        scope = await self._machine.checked(scope, unless=old)
+        beside = {} if chosen.paths is msgspec.UNSET else await self._machine.git_folders(scope)
         powerful = [*scopes.needs_confirmation(scope), *histories(scope, beside)]
         if edge is None or old is None:
             return scope, powerful, []
         rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, scope))
-        return scope, powerful, views.rule_rows(rules)
-
-    async def _installed(self) -> mcp_servers.InstalledServers:
-        return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
-
-    async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
-        if unless is None or scope.toolchains != unless.toolchains:
-            scope = msgspec.structs.replace(scope, toolchains=await self._checked_toolchains(scope.toolchains))
-        # Those that were shown when packages were granted stay, whatever else of the network changes.
-        if unless is None or not (unless.registries and scopes.hosts(scope) != scope.network):
-            scope = msgspec.structs.replace(scope, registries=await registries_of(scope))
-        if not scope.paths or (unless is not None and scope.paths == unless.paths):
-            return scope
-        checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
-        return msgspec.structs.replace(scope, paths=checked)
-
-    async def _git_folders(self, scope: scopes.Scope) -> dict[str, GitFolder]:
-        """Return the repositories' folders that are granted with the scope's folders, by folder."""
-        return await trio.to_thread.run_sync(lambda: git_folders.find_all(scope.paths, self._facts()))
-
-    async def _checked_toolchains(self, words: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the words with real paths in place of those that were named. Raises Invalid."""
-
-        def check() -> tuple[str, ...]:
-            machine = Machine.here(tuple(map(Path, self._facts().states)))
-            return tuple(dict.fromkeys(check_named(word, machine) if word.startswith("/") else word for word in words))
-
-        return await trio.to_thread.run_sync(check) if words else ()
+        return scope, powerful, trust_views.rule_rows(rules)
 
     @staticmethod
     def _require_shown(scope: scopes.Scope, request: Document) -> None:

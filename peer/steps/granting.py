@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, NotFound
 from peer.protocol.statements import EdgeChange, Revocation, Signed
-from peer.steps import inviting, receiving, sending
+from peer.steps import invitation_answers, receiving, sending
 from peer.steps.effects import PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows
@@ -169,7 +169,7 @@ def block(tx: Transaction, user_id: str) -> None:
         revoke(tx, user_id)
     for invitation in invitations.every(tx.db):
         if (invitation.direction, invitation.peer, invitation.status) == ("received", user_id, "open"):
-            inviting.refuse(tx, invitation)
+            invitation_answers.refuse(tx, invitation)
     contacts.block(tx.db, user_id, tx.now)
     tx.note(PeopleChanged())
 

@@ -32,7 +32,7 @@ from peer.protocol.statements import (
     Signed,
     open_statement,
 )
-from peer.steps import granting, inviting, memberships, receiving, sending
+from peer.steps import granting, invitation_answers, memberships, receiving, sending
 from peer.steps.context import Context
 from peer.steps.transaction import Transaction
 from peer.store import contacts, outbox, rows
@@ -48,7 +48,7 @@ Handler = Callable[[Transaction, Signed], Acknowledgement]
 
 
 def _on_invitation_answer(tx: Transaction, signed: Signed) -> Acknowledgement:
-    return inviting.on_answer(tx, signed.raw)
+    return invitation_answers.on_answer(tx, signed.raw)
 
 
 HANDLERS: Final[dict[type[DeviceStatement], Handler]] = {
@@ -60,7 +60,7 @@ HANDLERS: Final[dict[type[DeviceStatement], Handler]] = {
     LandingReport: sending.on_landing_report,
     Acceptance: _on_invitation_answer,
     Decline: _on_invitation_answer,
-    Confirmation: inviting.on_confirmation,
+    Confirmation: invitation_answers.on_confirmation,
     EdgeChange: granting.on_edge_change,
     Revocation: granting.on_revocation,
     Membership: memberships.on_membership,

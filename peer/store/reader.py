@@ -40,7 +40,7 @@ class Reader:
     def whoami(self) -> Document:
         """Return what `GET /v1/whoami` returns, as far as it is available without a daemon."""
         from peer.machine import identity, settings
-        from peer.store import views
+        from peer.store import trust_views
         from peer.trust import fingerprints
 
         who, chosen = (
@@ -55,7 +55,7 @@ class Reader:
             "root_stored": who.root_stored,
             "broker": chosen.broker or None,
             "broker_signed_in": bool(chosen.broker and chosen.token),
-            "brokers": views.broker_documents(chosen, who.user_id, self._waiting()),
+            "brokers": trust_views.broker_documents(chosen, who.user_id, self._waiting()),
             "daemon": {"running": False},
             "runtime": {"name": chosen.runtime},
             "sandbox": {"tier": None, "reason": "it is proven by the daemon, or by `dispatch doctor`"},
@@ -72,16 +72,16 @@ class Reader:
 
     def contacts(self, *, limit: int | None = None, before: str | None = None) -> Document:
         """Return what `GET /v1/contacts` returns, with everybody offline."""
-        from peer.store import views
+        from peer.store import trust_views
 
-        return self._read(lambda db: views.trust_rows(db, self._live(), limit=limit, before=before))
+        return self._read(lambda db: trust_views.trust_rows(db, self._live(), limit=limit, before=before))
 
     def invitations(self, *, ended: bool = False, limit: int | None = None, before: str | None = None) -> Document:
         """Return what `GET /v1/invitations` returns, without links."""
-        from peer.store import views
+        from peer.store import trust_views
 
         return self._read(
-            lambda db: views.invitation_rows(db, _now(), lambda _row: "", ended=ended, limit=limit, before=before)
+            lambda db: trust_views.invitation_rows(db, _now(), lambda _row: "", ended=ended, limit=limit, before=before)
         )
 
     def approvals(self) -> list[Document]:

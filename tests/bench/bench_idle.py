@@ -20,7 +20,8 @@ import trio
 
 from peer.machine.networks import NetworkWatch
 from peer.mesh.courier import Courier
-from peer.mesh.guards.yamux import SafeYamux, YamuxLimits
+from peer.mesh.guards.yamux import SafeYamux
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.host import MeshHost, MeshLimits
 from peer.protocol.acknowledgements import Acknowledgement
 from tests.bench._table import Line, show

@@ -24,8 +24,8 @@ from peer.api import connections as api_connections
 from peer.api import routes
 from peer.api.page import guard, sessions, stream, uploads
 from peer.broker import brokers
-from peer.broker import client as broker_client
 from peer.broker import presence as peer_presence
+from peer.broker import transport as broker_transport
 from peer.client import http
 from peer.dispatches import reports, retention
 from peer.machine import disguises, log_file, looking, mcp_servers, settings
@@ -35,7 +35,7 @@ from peer.mesh.courier import driver, wire
 from peer.mesh.courier.limits import CourierLimits
 from peer.mesh.guards import noise_messages, probes
 from peer.mesh.guards.swarm import SwarmLimits
-from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.host import MeshLimits
 from peer.mesh.lan import LanLimits, links, multicast, sightings, site
 from peer.mesh.lan.lan import MAX_CONTACTS
@@ -145,7 +145,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_swarm.connections,
         unit="connections",
-        held_in=("peer.mesh.guards.yamux:SafeMuxer._shares",),
+        held_in=("peer.mesh.guards.yamux_muxer:SafeMuxer._shares",),
         test="tests/mesh/test_host.py::test_so_many_peers_are_connected_at_once",
     ),
     Row(
@@ -290,7 +290,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_rung.rings_remembered,
         unit="rings of all contacts",
-        held_in=("peer.mesh.relays.relays:Relays._seen",),
+        held_in=("peer.mesh.relays.ringing:RingGuard._seen",),
         test="tests/mesh/relays/test_relays.py::test_rings_that_are_remembered_are_bounded",
     ),
     Row(
@@ -298,7 +298,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_rung.pipes_per_device,
         unit="pipes a device",
-        held_in=("peer.mesh.relays.relays:Relays._pipes",),
+        held_in=("peer.mesh.relays.ringing:RingGuard._pipes",),
         test="tests/mesh/relays/test_relays.py::test_a_contact_that_rings_without_end_is_answered_so_often_and_no_more",
     ),
     Row(
@@ -1232,7 +1232,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
     Row(
         what="an answer of the broker",
         whose="a broker account",
-        limit=broker_client.MAX_ANSWER,
+        limit=broker_transport.MAX_ANSWER,
         unit="bytes",
         held_in=("a response",),
         test="tests/broker/test_client.py::test_an_endless_answer_is_cut",
@@ -1629,7 +1629,7 @@ PERSON: Final[tuple[Row, ...]] = (
         limit=PER_ACT,
         unit="for each answer or withdrawal of theirs",
         held_in=("peer.store/broker_outbox",),
-        test="tests/steps/test_inviting.py::test_a_declined_invitation_is_answered",
+        test="tests/steps/test_invitation_answers.py::test_a_declined_invitation_is_answered",
     ),
     Row(
         what="times that changes of a run were put in place",

@@ -22,7 +22,7 @@ from peer.machine.settings import Settings
 from peer.mesh.peer_record import Announcement
 from peer.protocol.brokers import mark
 from peer.protocol.errors import Conflict, Forbidden, Unavailable
-from peer.steps import hellos, inviting
+from peer.steps import hellos, invitation_answers, inviting
 from peer.steps.journal import Journal
 from peer.store import contacts, invitations
 from peer.trust import grants
@@ -209,12 +209,12 @@ def test_an_invitation_is_its_brokers_alone(tmp_path: Path) -> None:
         assert bob.step(lambda tx: inviting.on_invitation(tx, sent.raw, broker=B)) is None
         alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, sent.token, broker=B))
         scope = grants.grant(grants.ScopeInput(tools="Read"), installed=(), now=bob.context.clock())
-        edge = bob.step(lambda tx: inviting.accept(tx, sent.token, scope))
+        edge = bob.step(lambda tx: invitation_answers.accept(tx, sent.token, scope))
         assert invitations.broker_writes(bob.db, B) == []
         assert [write.action for write in invitations.broker_writes(bob.db, A)] == ["accepted"]
         with pytest.raises(Forbidden, match="another broker"):
-            alice.step(lambda tx: inviting.on_answer(tx, edge.acceptance, broker=B))
-        alice.step(lambda tx: inviting.on_answer(tx, edge.acceptance, broker=A))
+            alice.step(lambda tx: invitation_answers.on_answer(tx, edge.acceptance, broker=B))
+        alice.step(lambda tx: invitation_answers.on_answer(tx, edge.acceptance, broker=A))
         assert invitations.met_at(alice.db, bob.user) == {A} == invitations.met_at(bob.db, alice.user)
         other = alice.step(lambda tx: inviting.invite(tx, "carol@example.org", broker=A)).row
         assert not alice.step(lambda tx: inviting.invite(tx, "carol@example.org", broker=A, at=[A, B])).fresh
@@ -229,7 +229,7 @@ def test_contacts_recognise_the_brokers_that_both_use_and_no_other(tmp_path: Pat
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
         token = invite(alice, bob)
         scope = grants.grant(grants.ScopeInput(tools="Read"), installed=(), now=bob.context.clock())
-        bob.step(lambda tx: inviting.accept(tx, token, scope))
+        bob.step(lambda tx: invitation_answers.accept(tx, token, scope))
         (device,) = contacts.devices(bob.db)
         assert hellos.brokers_among(device, [A, B]) == []
         raw = alice.step(lambda tx: hellos.make(tx, [B, "https://secret.example"]))

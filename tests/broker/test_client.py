@@ -18,7 +18,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from peer.broker import client as module
+from peer.broker import transport
 from peer.broker.client import BrokerClient, LoginPrompt, RelayAccess
 from peer.broker.responses import read_relay_access
 from peer.machine import identity
@@ -221,7 +221,7 @@ async def test_a_broker_that_never_waits_is_not_asked_without_pause(who: Identit
 
 
 async def test_an_endless_answer_is_cut(who: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_ANSWER", 100_000)
+    monkeypatch.setattr(transport, "MAX_ANSWER", 100_000)
     sent = 0
 
     async def endless(stream: trio.SocketStream) -> None:
@@ -239,7 +239,7 @@ async def test_an_endless_answer_is_cut(who: Identity, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 x\r\nContent-Length: 100\r\n\r\n", b"HTTP/1.1 200 x\r\nX: "])
 async def test_a_slow_answer_is_given_up(who: Identity, monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(transport, "ANSWER_SECONDS", 0.5)
 
     async def drip(stream: trio.SocketStream) -> None:
         await stream.send_all(first)
@@ -249,7 +249,7 @@ async def test_a_slow_answer_is_given_up(who: Identity, monkeypatch: pytest.Monk
 
     async with answering(who, drip) as client:
         with trio.fail_after(HANG), pytest.raises(Unavailable, match="can't reach broker"):
-            await client._call("GET", "/health", seconds=0.5)
+            await client._http.call("GET", "/health", seconds=0.5)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 100, b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 abc\r\n\r\n"])

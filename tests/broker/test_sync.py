@@ -12,10 +12,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from peer.broker import sync
-from peer.broker.client import Unreachable
+from peer.broker import announcing, sync
 from peer.broker.responses import RelayAccess
 from peer.broker.sync import BrokerSync
+from peer.broker.transport import Unreachable
 from peer.machine.settings import Settings
 from peer.protocol.errors import NotSignedIn
 from peer.steps.journal import Journal
@@ -129,10 +129,10 @@ class Presence(Broker):
     ("moved", "moves_to", "again"),
     [
         (0, ["/ip4/192.0.2.1/tcp/1"], 3600),
-        (3 * 3600, ["/ip4/192.0.2.1/tcp/1"], sync.LOOK_SECONDS),
-        (-3 * 3600, ["/ip4/192.0.2.1/tcp/1"], sync.LOOK_SECONDS),
-        (0, ["/ip4/198.51.100.1/tcp/1"], sync.LOOK_SECONDS),
-        (0, [], sync.LOOK_SECONDS),
+        (3 * 3600, ["/ip4/192.0.2.1/tcp/1"], announcing.LOOK_SECONDS),
+        (-3 * 3600, ["/ip4/192.0.2.1/tcp/1"], announcing.LOOK_SECONDS),
+        (0, ["/ip4/198.51.100.1/tcp/1"], announcing.LOOK_SECONDS),
+        (0, [], announcing.LOOK_SECONDS),
     ],
     ids=["nothing", "suspended or set forward", "set back", "another network", "no network"],
 )
@@ -142,7 +142,7 @@ async def test_an_announcement_that_holds_no_more_is_made_again(
     """Seen to fail with one wait for the time that the broker asks for: up to an hour nobody found this device."""
     broker, addresses = Presence(), ["/ip4/192.0.2.1/tcp/1"]
     monkeypatch.setattr(sync, "BrokerClient", broker)
-    monkeypatch.setattr(sync, "seal_presence", lambda **_: b"")
+    monkeypatch.setattr(announcing, "seal_presence", lambda **_: b"")
     offset = 0
 
     async def nothing(_query: object) -> list[object]:
@@ -156,7 +156,7 @@ async def test_an_announcement_that_holds_no_more_is_made_again(
     link = BrokerSync(
         URL, Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), print, lambda: addresses
     )
-    monkeypatch.setattr(link, "_next_sequence", trio.lowlevel.checkpoint)
+    monkeypatch.setattr(link._announcer, "next_sequence", trio.lowlevel.checkpoint)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link._retry_forever, link._publish_presence)
         await trio.sleep(1)
@@ -198,7 +198,7 @@ class Whole(Presence):
 def whole(monkeypatch: pytest.MonkeyPatch) -> Whole:
     broker = Whole()
     monkeypatch.setattr(sync, "BrokerClient", broker)
-    monkeypatch.setattr(sync, "seal_presence", lambda **_: b"")
+    monkeypatch.setattr(announcing, "seal_presence", lambda **_: b"")
     return broker
 
 
@@ -214,7 +214,7 @@ async def synced(monkeypatch: pytest.MonkeyPatch, addresses: Callable[[], list[s
     )
     journal = Journal(context, lambda _: None)
     link = BrokerSync(URL, journal, lambda: Settings(broker=URL, token="t"), print, addresses, jitter=lambda: 0.5)
-    monkeypatch.setattr(link, "_next_sequence", trio.lowlevel.checkpoint)
+    monkeypatch.setattr(link._announcer, "next_sequence", trio.lowlevel.checkpoint)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         await trio.sleep(1)
@@ -270,7 +270,7 @@ async def test_a_broker_whose_clock_jumped_is_told_anew(
         await trio.sleep(100)
         assert len(whole.at) == 1
         whole.ahead = 3 * 3600.0
-        await trio.sleep(sync.LONG_POLL_SECONDS + sync.LOOK_SECONDS)
+        await trio.sleep(sync.LONG_POLL_SECONDS + announcing.LOOK_SECONDS)
         assert len(whole.at) == 2
         await trio.sleep(1000)
         assert len(whole.at) == 2

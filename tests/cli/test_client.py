@@ -107,7 +107,7 @@ def test_errors_are_what_the_daemon_said(folder: StateFolder, api: FakeApi) -> N
         Client(folder).accept(ID)
     assert (caught.value.message, caught.value.fix) == ("nothing pending: it was declined", "re-check `inbox`")
     api["GET /v1/whoami"] = (500, ["?"])
-    with pytest.raises(Internal, match="answered 500"):
+    with pytest.raises(Internal, match="status 500"):
         Client(folder).whoami()
 
 

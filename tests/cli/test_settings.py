@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.machine import settings as config
-from peer.machine.settings import KEYS, MASK, ModelSettings, Settings
+from peer.machine.setting_keys import KEYS
+from peer.machine.settings import MASK, ModelSettings, Settings
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotSignedIn, Unavailable
 

@@ -14,7 +14,7 @@ import pytest
 from cli.commands import SECTIONS
 from mcp_plugin.main import USAGE
 from peer import VERSION
-from peer.machine.settings import KEYS
+from peer.machine.setting_keys import KEYS
 from peer.programs.daemon import main as daemon
 from rendezvous.main import main as rendezvous
 from rendezvous.relay.main import main as relay

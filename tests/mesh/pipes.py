@@ -9,7 +9,8 @@ from typing import Any
 import trio
 import trio.testing
 
-from peer.mesh.guards.yamux import SafeYamux, YamuxLimits
+from peer.mesh.guards.yamux import SafeYamux
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 
 Kind = Callable[..., Any]

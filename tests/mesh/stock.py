@@ -9,7 +9,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
-from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from tests.mesh.pipes import Pipe
 
 

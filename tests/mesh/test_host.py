@@ -31,7 +31,7 @@ from trio.testing import MockClock
 
 from peer.mesh import listening
 from peer.mesh.guards.swarm import SwarmLimits, ours
-from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.host import MULTISTREAM, MeshHost, MeshLimits
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import Conflict, Unavailable

@@ -12,8 +12,9 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from peer.mesh.guards.yamux import SafeYamux, YamuxLimits
+from peer.mesh.guards.yamux import SafeYamux
 from peer.mesh.guards.yamux_header import Flag, Kind, pack
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 from peer.mesh.host import MeshHost, MeshLimits, _negotiate
 from peer.protocol.errors import Unavailable

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from peer.mesh.courier import Courier, CourierLimits
-from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.host import MeshHost, MeshLimits
 from peer.mesh.streams import StreamEnded
 from peer.protocol.acknowledgements import Acknowledgement

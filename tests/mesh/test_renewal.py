@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from peer.mesh.guards.swarm import SwarmLimits
-from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.host import MeshLimits
 from peer.protocol.errors import Unavailable
 from tests.conftest import HANG

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
-from peer.mesh.guards.yamux import SafeYamux, YamuxLimits
+from peer.mesh.guards.yamux import SafeYamux
 from peer.mesh.guards.yamux_header import INITIAL_WINDOW, Flag, Kind, pack
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 from tests.conftest import HANG
 from tests.mesh import attacks

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peer.mesh.peer_record import Announcement
 from peer.node.people import LOOK_UP_SECONDS, AddressBook, People
-from peer.steps import inviting
+from peer.steps import invitation_answers
 from peer.store import contacts
 from peer.trust import grants
 from tests.steps.people import invite
@@ -102,7 +102,7 @@ async def test_an_older_announcement_hides_no_newer_one(tmp_path: Path) -> None:
     with strangers(tmp_path, "alice", "bob") as (_, alice, bob):
         token = invite(alice, bob)
         scope = grants.grant(grants.ScopeInput(tools="Read"), installed=(), now=bob.context.clock())
-        bob.step(lambda tx: inviting.accept(tx, token, scope))
+        bob.step(lambda tx: invitation_answers.accept(tx, token, scope))
 
         async def run(work: Any) -> Any:
             return work(bob.db)

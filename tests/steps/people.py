@@ -16,8 +16,8 @@ from peer.machine import identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import Content
-from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
-from peer.steps import inbound, inviting, receiving, sending
+from peer.protocol.statements import Acceptance, Device, DeviceSet, open_as, sign_by_device, sign_by_root
+from peer.steps import inbound, invitation_answers, inviting, receiving, sending
 from peer.steps.context import Context
 from peer.steps.effects import Effects
 from peer.steps.transaction import Transaction
@@ -146,16 +146,34 @@ def invite(inviter: Person, invited: Person, *, by_address: bool = True) -> str:
         address = invitation_address.Address(
             "http://127.0.0.1", made.row.token, hashlib.sha256(made.row.raw).digest(), made.row.secret
         )
-        invited.step(lambda tx: inviting.open_address(tx.db, address))
+        invited.step(lambda tx: invitation_answers.open_address(tx.db, address))
     return made.row.token
+
+
+def accept_invitation(invited: Person, token: str) -> bytes:
+    """Accept an invitation; return the signed acceptance."""
+    edge = invited.step(lambda tx: invitation_answers.accept(tx, token, READ_ONLY))
+    return edge.acceptance
+
+
+def take_answer(inviter: Person, raw: bytes) -> int:
+    """Have the answer to an invitation arrive; return the code of its acknowledgement."""
+    return inviter.step(lambda tx: invitation_answers.on_answer(tx, raw)).code
+
+
+def resigned(person: Person, raw: bytes, **changes: Any) -> bytes:
+    """Return the acceptance with other fields, signed by this person's device."""
+    acceptance, _ = open_as(Acceptance, raw)
+    changes.setdefault("issuer_device", person.device)
+    return sign_by_device(dataclasses.replace(acceptance, **changes), person.context.identity.seed).raw
 
 
 def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_address: bool = True) -> str:
     """Bring two strangers to a confirmed edge inviter → invited; return its id."""
     token = invite(inviter, invited, by_address=by_address)
-    edge = invited.step(lambda tx: inviting.accept(tx, token, scope))
+    edge = invited.step(lambda tx: invitation_answers.accept(tx, token, scope))
     raw = edge.acceptance
-    inviter.step(lambda tx: inviting.on_answer(tx, raw))
+    inviter.step(lambda tx: invitation_answers.on_answer(tx, raw))
     inviter.deliver(invited)
     with connection.writing(invited.db) as db:
         # What went by broker went by courier too; by now the inviter answers it.

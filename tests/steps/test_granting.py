@@ -12,7 +12,7 @@ import pytest
 
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import Addressed, EdgeChange, FileRef, Revocation
-from peer.steps import granting, inviting, running
+from peer.steps import granting, invitation_answers, inviting, running
 from peer.steps.effects import BrokerWriteQueued, Effects, PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction
 from peer.store import connection, contacts, dispatches, edges, invitations, rows
@@ -244,7 +244,7 @@ def test_whoever_is_unblocked_is_as_before_the_block_but_for_the_edge(pair: tupl
 def test_nothing_is_said_of_an_edge_that_is_only_offered(tmp_path: Path) -> None:
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
         token = invite(alice, bob)
-        bob.step(lambda tx: inviting.accept(tx, token, READ_ONLY))
+        bob.step(lambda tx: invitation_answers.accept(tx, token, READ_ONLY))
         kinds = [item.kind for item in bob.waiting(alice)]
         bob.step(lambda tx: granting.edit(tx, alice.user, WIDER))
         assert [item.kind for item in bob.waiting(alice)] == kinds == ["acceptance"]

@@ -16,7 +16,7 @@ from peer.protocol import statements as s
 from peer.protocol.content import Content
 from peer.protocol.errors import Conflict, DispatchError, TooLarge
 from peer.steps import granting, hellos, receiving, running
-from peer.store import contacts, edges, outbox, views
+from peer.store import contacts, edges, outbox, trust_views, views
 from peer.store.receipts import gather
 from peer.trust import receipts, scopes
 from peer.trust.receipts import Altered
@@ -334,7 +334,7 @@ def test_a_version_that_the_other_device_does_not_read_is_not_signed(
 
 
 def test_what_is_ignored_in_an_invitation_is_signed_by_who_accepts_it(tmp_path: Path) -> None:
-    from peer.steps import inviting
+    from peer.steps import invitation_answers, inviting
     from tests.steps.people import READ_ONLY
 
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
@@ -345,9 +345,9 @@ def test_what_is_ignored_in_an_invitation_is_signed_by_who_accepts_it(tmp_path: 
             codec.encode(content | {300: "x"}), seed=alice.context.identity.seed, kid=envelope.kid, typ=envelope.typ
         )
         bob.step(lambda tx: inviting.on_invitation(tx, raw))
-        (shown,) = views.invitation_rows(bob.db, bob.context.clock(), lambda _row: "", ended=False)["received"]
+        (shown,) = trust_views.invitation_rows(bob.db, bob.context.clock(), lambda _row: "", ended=False)["received"]
         assert shown["unknown_fields"] == 1
-        edge = bob.step(lambda tx: inviting.accept(tx, row.token, READ_ONLY))
+        edge = bob.step(lambda tx: invitation_answers.accept(tx, row.token, READ_ONLY))
         acceptance, _ = s.open_as(s.Acceptance, edge.acceptance)
         assert (acceptance.read_version, acceptance.unread) == (1, ((300,),))
 

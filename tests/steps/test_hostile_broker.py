@@ -13,7 +13,7 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Invalid, RateLimited
 from peer.protocol.statements import Invitation
 from peer.steps import inviting
-from peer.store import invitations, views
+from peer.store import invitations, trust_views
 from peer.trust.invitation_lifecycle import LIFETIME_MS
 from tests.steps.people import Clock, Person, people
 
@@ -37,7 +37,7 @@ def hand_in(victim: Person, author: Person, **content: Any) -> None:
 
 
 def listed(person: Person) -> Document:
-    return views.invitation_rows(person.db, person.context.clock(), lambda _row: "", ended=True)
+    return trust_views.invitation_rows(person.db, person.context.clock(), lambda _row: "", ended=True)
 
 
 def test_an_invitation_from_the_future_is_not_kept(three: tuple[Clock, Person, Person, Person]) -> None:

@@ -3,55 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited
 from peer.protocol.statements import (
     Acceptance,
-    Confirmation,
-    Decline,
     Invitation,
     open_as,
-    sign_by_device,
 )
-from peer.steps import granting, inviting
+from peer.steps import granting, invitation_answers, inviting
 from peer.steps.effects import BrokerWriteQueued, Effects, InvitationsChanged, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, invitations, rows
 from peer.trust import invitation_lifecycle
 from tests.protocol.examples import listed
-from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people, send
+from tests.steps.people import (
+    READ_ONLY,
+    Clock,
+    Person,
+    accept_invitation,
+    connect,
+    invite,
+    people,
+    resigned,
+    send,
+    take_answer,
+)
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person]]:
     with people(tmp_path, "alice", "bob") as made:
         yield made
-
-
-def accept(person: Person, token: str) -> bytes:
-    """Accept an invitation; return the signed acceptance."""
-    edge = person.step(lambda tx: inviting.accept(tx, token, READ_ONLY))
-    return edge.acceptance
-
-
-def answer(person: Person, raw: bytes) -> int:
-    return person.step(lambda tx: inviting.on_answer(tx, raw)).code
-
-
-def resigned(person: Person, raw: bytes, **changes: Any) -> bytes:
-    """The acceptance with other fields, signed by this person's device."""
-    acceptance, _ = open_as(Acceptance, raw)
-    changes.setdefault("issuer_device", person.device)
-    return sign_by_device(dataclasses.replace(acceptance, **changes), person.context.identity.seed).raw
 
 
 @pytest.mark.parametrize("by_address", [True, False])
@@ -75,8 +64,8 @@ def test_an_edge_comes_into_force_on_both_sides(pair: tuple[Clock, Person, Perso
 
 def test_a_dispatch_before_the_confirmation_is_tried_again(pair: tuple[Clock, Person, Person]) -> None:
     _, alice, bob = pair
-    raw = accept(bob, invite(alice, bob))
-    answer(alice, raw)
+    raw = accept_invitation(bob, invite(alice, bob))
+    take_answer(alice, raw)
     send(alice, bob)
     confirmation, dispatch = alice.waiting(bob)
     assert bob.receive(alice, dispatch.raw).code == 425
@@ -84,45 +73,31 @@ def test_a_dispatch_before_the_confirmation_is_tried_again(pair: tuple[Clock, Pe
     assert bob.receive(alice, dispatch.raw).code == 200
 
 
-def test_an_invitation_is_answered_once(pair: tuple[Clock, Person, Person]) -> None:
-    _, alice, bob = pair
-    token = invite(alice, bob)
-    raw = accept(bob, token)
-    with pytest.raises(Conflict):
-        accept(bob, token)
-    with pytest.raises(Conflict):
-        bob.step(lambda tx: inviting.decline(tx, token))
-    assert answer(alice, raw) == answer(alice, raw) == 200
-    assert len(edges.every(alice.db)) == 1
-    with pytest.raises(Conflict):
-        answer(alice, resigned(bob, raw, edge_id=bob.context.new_id()))
-
-
 def test_an_acceptance_made_without_the_links_secret_is_refused(pair: tuple[Clock, Person, Person]) -> None:
     _, alice, bob = pair
-    raw = accept(bob, invite(alice, bob, by_address=False))
+    raw = accept_invitation(bob, invite(alice, bob, by_address=False))
     with pytest.raises(Forbidden, match="address"):
-        answer(alice, resigned(bob, raw, proof=bytes(32)))
+        take_answer(alice, resigned(bob, raw, proof=bytes(32)))
     assert edges.every(alice.db) == []
-    assert answer(alice, raw) == 200  # without any proof it counts, as unverified
+    assert take_answer(alice, raw) == 200  # without any proof it counts, as unverified
     assert contacts.get(alice.db, bob.user).verified == 0  # type: ignore[union-attr]
 
 
 def test_a_lying_broker_cannot_slip_in_another_device(tmp_path: Path) -> None:
     with people(tmp_path, "alice", "bob", "mallory") as (_, alice, bob, mallory):
-        raw = accept(bob, invite(alice, bob))
+        raw = accept_invitation(bob, invite(alice, bob))
         genuine, _ = open_as(Acceptance, raw)
         forged_set = _device_set_of(mallory, bob.user)
         forged = resigned(mallory, raw, device_set=forged_set)
         with pytest.raises(Forbidden):
-            answer(alice, forged)  # the proof covers Bob's own device-set
-        with pytest.raises(Forbidden, match="went to"):
-            answer(alice, resigned(mallory, raw, issuer_user=mallory.user))
+            take_answer(alice, forged)  # the proof covers Bob's own device-set
+        with pytest.raises(Forbidden, match="sent to"):
+            take_answer(alice, resigned(mallory, raw, issuer_user=mallory.user))
         with pytest.raises(DispatchError):
-            answer(alice, resigned(mallory, raw))  # Mallory's device is not in Bob's set
+            take_answer(alice, resigned(mallory, raw))  # Mallory's device is not in Bob's set
         assert contacts.every(alice.db) == []
         assert genuine.proof
-        assert answer(alice, raw) == 200
+        assert take_answer(alice, raw) == 200
 
 
 def test_an_address_for_another_invitation_is_refused(tmp_path: Path) -> None:
@@ -134,7 +109,7 @@ def test_an_address_for_another_invitation_is_refused(tmp_path: Path) -> None:
         assert row is not None
         wrong = Address("http://127.0.0.1", token, bytes(32), bytes(32))
         with pytest.raises(Invalid, match="not the one"):
-            bob.step(lambda tx: inviting.open_address(tx.db, wrong))
+            bob.step(lambda tx: invitation_answers.open_address(tx.db, wrong))
         assert not invitations.get(bob.db, token).verified  # type: ignore[union-attr]
 
 
@@ -147,7 +122,7 @@ def test_another_root_key_for_a_known_contact_is_refused(tmp_path: Path) -> None
             bob.step(lambda tx: granting.revoke(tx, alice.user))
             bob.step(lambda tx: inviting.on_invitation(tx, made.row.raw))
             with pytest.raises(Forbidden, match="another root key"):
-                accept(bob, made.row.token)
+                accept_invitation(bob, made.row.token)
         assert contacts.get(bob.db, alice.user).root == alice.context.identity.root  # type: ignore[union-attr]
 
 
@@ -198,10 +173,6 @@ def test_blocking_says_goodbye_and_then_nothing(pair: tuple[Clock, Person, Perso
         send(alice, bob, "Hello?", expires=60)
 
 
-def _again(act: Callable[[Transaction, str], object], token: str, tx: Transaction) -> None:
-    act(tx, token)
-
-
 def _in_the_store(act: Callable[[sqlite3.Connection, str], object], token: str, tx: Transaction) -> None:
     act(tx.db, token)
 
@@ -211,9 +182,9 @@ def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, 
     _, alice, bob = pair
     token = invite(alice, bob)
     alice.step(lambda tx: inviting.get_withdrawable(tx.db, token))
-    raw = accept(bob, token)
+    raw = accept_invitation(bob, token)
     assert alice.receive(bob, raw).code == 403  # not a contact yet: it comes by the broker
-    alice.step(lambda tx: inviting.on_answer(tx, raw))
+    alice.step(lambda tx: invitation_answers.on_answer(tx, raw))
     for late in (inviting.get_withdrawable, inviting.withdraw):
         with pytest.raises(Conflict):
             alice.step(partial(_in_the_store, late, token))
@@ -242,7 +213,7 @@ def test_one_open_invitation_a_person_and_none_to_oneself(pair: tuple[Clock, Per
     clock.pass_seconds(7 * 86_400)
     bob.step(lambda tx: inviting.on_invitation(tx, first.row.raw))
     with pytest.raises(Gone):
-        accept(bob, first.row.token)
+        accept_invitation(bob, first.row.token)
     later = alice.step(lambda tx: inviting.invite(tx, bob.user))
     assert later.fresh
 
@@ -259,52 +230,6 @@ def test_the_invitation_keeps_its_promise_about_time(pair: tuple[Clock, Person, 
         bob.step(lambda tx: inviting.on_invitation(tx, signed.raw))
 
 
-def test_a_confirmation_must_be_of_this_very_acceptance(pair: tuple[Clock, Person, Person]) -> None:
-    _, alice, bob = pair
-    raw = accept(bob, invite(alice, bob))
-    acceptance, _ = open_as(Acceptance, raw)
-    letter = alice.context.sign_for(
-        Confirmation,
-        bob.user,
-        bob.device,
-        edge_id=acceptance.edge_id,
-        acceptance_digest=bytes(32),
-        device_set=alice.context.identity.device_set,
-    )
-    assert bob.receive(alice, letter.raw).code == 409
-    assert edges.get(bob.db, acceptance.edge_id).status == "offered"  # type: ignore[union-attr]
-
-
-def test_a_decline_reaches_the_inviter(pair: tuple[Clock, Person, Person]) -> None:
-    from nacl.public import PrivateKey, SealedBox
-
-    from peer.protocol import codec
-
-    _, alice, bob = pair
-    token = invite(alice, bob)
-    bob.step(lambda tx: inviting.decline(tx, token))
-    (write,) = invitations.broker_writes(bob.db, "")
-    sealed: Any = codec.decode(write.body)
-    raw = SealedBox(PrivateKey(alice.context.identity.sealing_key)).decrypt(sealed[alice.device])
-    assert answer(alice, raw) == 200
-    assert invitations.get(alice.db, token).status == "declined"  # type: ignore[union-attr]
-
-
-def test_a_scope_edited_before_the_confirmation_is_told_after_it(pair: tuple[Clock, Person, Person]) -> None:
-    from peer.trust import scopes
-
-    _, alice, bob = pair
-    raw = accept(bob, invite(alice, bob))
-    wider = scopes.Scope(tools=("Read", "Glob", "Grep", "Write"))
-    bob.step(lambda tx: granting.edit(tx, alice.user, wider))
-    answer(alice, raw)
-    alice.deliver(bob)
-    bob.deliver(alice)
-    edge = edges.current(alice.db, bob.user, "outgoing")
-    assert edge is not None
-    assert "Write" in scopes.decode_summary(edge.scope).tools
-
-
 def status(person: Person, token: str) -> str | None:
     row = invitations.get(person.db, token)
     return row.status if row else None
@@ -313,7 +238,7 @@ def status(person: Person, token: str) -> str | None:
 def test_a_withdrawn_invitation_is_no_longer_open_and_its_offer_is_dropped(tmp_path: Path) -> None:
     with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
         waiting, offered = invite(alice, bob), invite(carol, bob)
-        edge_id = bob.step(lambda tx: inviting.accept(tx, offered, READ_ONLY)).edge_id
+        edge_id = bob.step(lambda tx: invitation_answers.accept(tx, offered, READ_ONLY)).edge_id
         assert [item.kind for item in bob.waiting(carol)] == ["acceptance"]
         bob.effects = Effects()
         bob.step(lambda tx: inviting.on_withdrawn(tx, waiting))
@@ -372,55 +297,11 @@ def test_how_far_it_is_comes_from_its_own_broker_and_is_never_ahead_of_this_cloc
     assert told("https://a.example", mailed=False, fetched=5) == (1, fetched)  # what is known stays
 
 
-def test_a_declined_invitation_is_answered(pair: tuple[Clock, Person, Person]) -> None:
-    _, alice, bob = pair
-    token = invite(alice, bob)
-    bob.effects = Effects()
-    bob.step(lambda tx: inviting.decline(tx, token))
-    assert status(bob, token) == "declined" and BrokerWriteQueued() in bob.effects
-    answers: tuple[Callable[[Transaction, str], object], ...] = (
-        inviting.decline,
-        lambda tx, token: inviting.accept(tx, token, READ_ONLY),
-    )
-    for again in answers:
-        with pytest.raises(Conflict):
-            bob.step(partial(_again, again, token))
-
-
-def decline_of(alice: Person, bob: Person, token: str) -> bytes:
-    row = invitations.get(alice.db, token)
-    assert row is not None
-    return bob.context.sign_for(
-        Decline, alice.user, alice.device, invitation_id=token, invitation_digest=hashlib.sha256(row.raw).digest()
-    ).raw
-
-
-@pytest.mark.parametrize("before", ["accepted", "withdrawn"])
-def test_a_decline_that_comes_late_changes_nothing(pair: tuple[Clock, Person, Person], before: str) -> None:
-    _, alice, bob = pair
-    token = invite(alice, bob)
-    if before == "accepted":
-        assert answer(alice, accept(bob, token)) == 200
-    else:
-        alice.step(lambda tx: inviting.withdraw(tx.db, token))
-    alice.effects = Effects()
-    assert answer(alice, decline_of(alice, bob, token)) == 200
-    assert status(alice, token) == before and not alice.effects
-
-
-def test_a_decline_is_noted(pair: tuple[Clock, Person, Person]) -> None:
-    _, alice, bob = pair
-    token = invite(alice, bob)
-    alice.effects = Effects()
-    assert answer(alice, decline_of(alice, bob, token)) == 200
-    assert status(alice, token) == "declined" and PeopleChanged() in alice.effects
-
-
 def test_open_invitations_run_out_at_their_time_and_no_other_does(tmp_path: Path) -> None:
     with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
         sent = invite(alice, bob)
         accepted = invite(carol, bob)
-        accept(bob, accepted)
+        accept_invitation(bob, accepted)
         ends = invitations.get(bob.db, sent).expires  # type: ignore[union-attr]
         for person in (alice, bob):
             person.step(lambda tx: inviting.expire(tx.db, ends - 1))
@@ -436,97 +317,12 @@ def test_open_invitations_run_out_at_their_time_and_no_other_does(tmp_path: Path
         assert (status(alice, sent), status(bob, sent), status(bob, accepted)) == ("expired", None, "accepted")
 
 
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"audience_user": "carol@example.org"}, Forbidden),
-        ({"audience_device": "12D3KooWother"}, Forbidden),
-        ({"invitation_digest": bytes(32)}, Invalid),
-        ({"invitation_id": "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"}, NotFound),
-    ],
-)
-def test_an_answer_is_to_this_device_and_to_this_invitation(
-    pair: tuple[Clock, Person, Person], change: dict[str, Any], error: type[DispatchError]
-) -> None:
-    _, alice, bob = pair
-    raw = accept(bob, invite(alice, bob, by_address=False))
-    if "audience_device" in change:
-        change = {"audience_device": bob.device}
-    before = alice.dump()
-    with pytest.raises(error):
-        answer(alice, resigned(bob, raw, **change))
-    assert alice.dump() == before
-
-
-def test_an_answer_is_an_acceptance_or_a_decline(pair: tuple[Clock, Person, Person]) -> None:
-    _, alice, bob = pair
-    row = alice.step(lambda tx: inviting.invite(tx, bob.user)).row
-    with pytest.raises(Invalid, match="belongs here"):
-        answer(bob, row.raw)
-
-
-def test_another_acceptance_under_a_known_edge_is_refused(pair: tuple[Clock, Person, Person]) -> None:
-    _, alice, bob = pair
-    raw = accept(bob, invite(alice, bob, by_address=False))
-    assert answer(alice, raw) == 200
-    before = alice.dump()
-    with pytest.raises(Conflict, match="edge id"):
-        answer(alice, resigned(bob, raw, created=alice.context.clock() + 1))
-    assert alice.dump() == before
-
-
-@pytest.mark.parametrize("late_by", [0, 1])
-def test_an_acceptance_made_in_time_counts_though_it_comes_late(
-    pair: tuple[Clock, Person, Person], late_by: int
-) -> None:
-    clock, alice, bob = pair
-    token = invite(alice, bob, by_address=False)
-    row = invitations.get(alice.db, token)
-    assert row is not None
-    raw = resigned(bob, accept(bob, token), created=row.expires - 1 + late_by)
-    clock.now = row.expires
-    alice.step(lambda tx: inviting.expire(tx.db, clock.now))
-    if late_by:
-        with pytest.raises(Gone):
-            answer(alice, raw)
-    else:
-        assert answer(alice, raw) == 200
-        assert status(alice, token) == "accepted"
-
-
-def test_a_confirmation_is_the_inviters_and_counts_once(tmp_path: Path) -> None:
-    with people(tmp_path, "alice", "bob", "mallory") as (_, alice, bob, mallory):
-        connect(mallory, bob)
-        edge_id = connect(alice, bob)
-        made = edges.get(bob.db, edge_id)
-        assert made is not None
-
-        def confirm(author: Person, to: Person, edge: str) -> int:
-            letter = author.context.sign_for(
-                Confirmation,
-                to.user,
-                to.device,
-                edge_id=edge,
-                acceptance_digest=hashlib.sha256(made.acceptance).digest(),
-                device_set=author.context.identity.device_set,
-            )
-            return to.receive(author, letter.raw).code
-
-        assert confirm(alice, bob, edge_id) == 200
-        bob.step(lambda tx: granting.revoke(tx, alice.user))
-        assert confirm(alice, bob, edge_id) == 200
-        assert edges.get(bob.db, edge_id).status == "revoked"  # type: ignore[union-attr]
-        assert confirm(mallory, bob, edge_id) == 404
-        assert confirm(alice, bob, alice.context.new_id()) == 404
-        assert confirm(bob, alice, edge_id) == 404  # hers is the other end of it
-
-
 def test_an_edge_that_is_in_force_is_not_offered_again(pair: tuple[Clock, Person, Person]) -> None:
     """Neither asked for by the inviter, nor granted a second time by the invited."""
     _, alice, bob = pair
     first = invite(alice, bob)
     row = invitations.get(alice.db, first)
-    edge_id = bob.step(lambda tx: inviting.accept(tx, first, READ_ONLY)).edge_id
+    edge_id = bob.step(lambda tx: invitation_answers.accept(tx, first, READ_ONLY)).edge_id
     assert row is not None
     again = alice.context.sign(
         Invitation, audience_user=bob.user, expires=row.expires, device_set=alice.context.identity.device_set
@@ -534,9 +330,9 @@ def test_an_edge_that_is_in_force_is_not_offered_again(pair: tuple[Clock, Person
     bob.step(lambda tx: inviting.on_invitation(tx, again.raw))
     before = bob.dump()
     with pytest.raises(Conflict, match="already"):
-        accept(bob, again.statement.id)
+        accept_invitation(bob, again.statement.id)
     assert bob.dump() == before
-    answer(alice, edges.get(bob.db, edge_id).acceptance)  # type: ignore[union-attr]
+    take_answer(alice, edges.get(bob.db, edge_id).acceptance)  # type: ignore[union-attr]
     for state in ("active", "paused"):
         alice.step(lambda tx: edges.set_status(tx.db, edge_id, state, tx.now))  # noqa: B023
         with pytest.raises(Conflict, match="already"):
@@ -607,20 +403,3 @@ def test_a_device_set_is_the_issuers_and_lists_the_device_that_signed(pair: tupl
     other = dataclasses.replace(invitation, issuer_device=bob.device)
     with pytest.raises(Invalid, match="does not list the device"):
         inviting.open_device_set(invitation.device_set, other)
-
-
-def test_an_accepted_invitation_is_pinned_told_and_queued(pair: tuple[Clock, Person, Person]) -> None:
-    _, alice, bob = pair
-    token = invite(alice, bob)
-    sent = invitations.get(alice.db, token)
-    assert sent is not None and (sent.verified, sent.emailed) == (0, 0)
-    with pytest.raises(NotFound):
-        alice.step(lambda tx: inviting.decline(tx, token))  # one's own is no received one
-    bob.effects = Effects()
-    scope = msgspec.structs.replace(READ_ONLY, mcp_servers=("mail",))
-    edge = bob.step(lambda tx: inviting.accept(tx, token, scope, mcp_commands={"mail": '["mail"]'}))
-    assert set(edges.mcp_servers(bob.db, edge.edge_id)) == {"mail"}
-    assert [write.action for write in invitations.broker_writes(bob.db, "")] == ["accepted"]
-    assert BrokerWriteQueued() in bob.effects and PeopleChanged() in bob.effects
-    alice.effects = Effects()
-    assert answer(alice, edge.acceptance) == 200 and PeopleChanged() in alice.effects

@@ -19,7 +19,7 @@ from peer.protocol.statements import (
     open_statement,
     sign_by_device,
 )
-from peer.steps import granting, inviting, memberships
+from peer.steps import granting, invitation_answers, inviting, memberships
 from peer.steps.effects import Effects, PeopleChanged
 from peer.store import contacts, edges
 from tests.protocol.examples import listed
@@ -96,11 +96,11 @@ def test_a_contact_that_lists_another_persons_device_changes_nothing_for_others(
 
     token = invite(bob, mallory)
     before = bob.dump()
-    edge = mallory.step(lambda tx: inviting.accept(tx, token, READ_ONLY))
+    edge = mallory.step(lambda tx: invitation_answers.accept(tx, token, READ_ONLY))
     genuine, _ = open_as(Acceptance, edge.acceptance)
     letter = sign_by_device(dataclasses.replace(genuine, device_set=hostile), mallory.context.identity.seed)
     with pytest.raises(DispatchError, match="lists a device"):
-        bob.step(lambda tx: inviting.on_answer(tx, letter.raw))
+        bob.step(lambda tx: invitation_answers.on_answer(tx, letter.raw))
     assert bob.dump() == before
 
     assert owner(bob, alice) == alice.user and owner(alice, bob) == bob.user
@@ -233,10 +233,10 @@ def test_a_device_revoked_in_a_later_set_accepts_nothing_with_an_earlier_one(
     new = listed(phone.context.identity, user=carol.user, root=identity.root)
     pin(bob, carol.device_set(new, epoch=2), phone)
     token = invite(bob, carol)
-    edge = carol.step(lambda tx: inviting.accept(tx, token, READ_ONLY))
+    edge = carol.step(lambda tx: invitation_answers.accept(tx, token, READ_ONLY))
     before = bob.dump()
     with pytest.raises(Forbidden, match="not among"):
-        bob.step(lambda tx: inviting.on_answer(tx, edge.acceptance))
+        bob.step(lambda tx: invitation_answers.on_answer(tx, edge.acceptance))
     assert bob.dump() == before
     assert open_statement(edge.acceptance).statement.device_set == identity.device_set
 

@@ -14,7 +14,7 @@ from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_EXPIRES, Content
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.statements import Addressed, Decision, Events, FileRef, Result, Revocation
-from peer.steps import granting, inviting, receiving, running, sending
+from peer.steps import granting, invitation_answers, receiving, running, sending
 from peer.steps.effects import DeadlineSet, DispatchChanged, Effects, FetchFiles, PeopleChanged, Wake
 from peer.store import contacts, dispatches, edges, trace
 from tests.steps.people import READ_ONLY, Person, accept, connect, invite, people, send
@@ -168,7 +168,7 @@ def test_an_acknowledgement_of_another_statement_moves_no_dispatch(pair: tuple[P
 def test_an_offer_that_is_refused_is_no_edge(tmp_path: Path, code: int, status: str) -> None:
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
         token = invite(alice, bob)
-        edge_id = bob.step(lambda tx: inviting.accept(tx, token, READ_ONLY)).edge_id
+        edge_id = bob.step(lambda tx: invitation_answers.accept(tx, token, READ_ONLY)).edge_id
         (item,) = bob.waiting(alice)
         bob.effects = Effects()
         bob.step(lambda tx: sending.on_acknowledged(tx, item, Acknowledgement(code)))

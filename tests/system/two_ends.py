@@ -19,7 +19,7 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol import codec
 from peer.protocol.content import Content, FileRef
 from peer.protocol.sealing import unseal
-from peer.steps import granting, inbound, inviting, receiving, running, sending
+from peer.steps import granting, inbound, invitation_answers, inviting, receiving, running, sending
 from peer.steps.context import Context
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, invitations, outbox, rows
@@ -207,7 +207,7 @@ class Story:
         (got,) = await bob.read(invitations.every)
         if got.status == "open":
             scope = grants.grant(grants.ScopeInput(tools="Read"), installed=(), now=self.now)
-            await bob.step(lambda tx: inviting.accept(tx, got.token, scope))
+            await bob.step(lambda tx: invitation_answers.accept(tx, got.token, scope))
             return True
         return False
 
@@ -264,7 +264,7 @@ class Story:
         alice = self.alice
         if self.sealed and not await alice.read(contacts.every):
             raw = unseal(self.sealed[alice.context.identity.device], alice.context.identity.sealing_key)
-            await alice.step(lambda tx: inviting.on_answer(tx, raw))
+            await alice.step(lambda tx: invitation_answers.on_answer(tx, raw))
             return True
         return False
 

@@ -19,7 +19,8 @@ from peer.api.page.sign_in_flow import SignInFlow
 from peer.api.responses import Body, Reply, as_json, body_of
 from peer.machine import model_key, model_route, sandbox_proof, setup_state
 from peer.machine import settings as settings_file
-from peer.machine.settings import KEYS, Settings
+from peer.machine.setting_keys import KEYS
+from peer.machine.settings import Settings
 from peer.machine.state_folder import StateFolder
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, Unauthorized, Unavailable

@@ -34,7 +34,9 @@ from peer.mesh.guards.expected import ExpectedConnection
 from peer.mesh.guards.handshakes import Handshakes
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
 from peer.mesh.guards.probes import ProbeOver, Probes
-from peer.mesh.guards.yamux import SafeMuxer, SafeYamux, YamuxLimits
+from peer.mesh.guards.yamux import SafeYamux
+from peer.mesh.guards.yamux_limits import YamuxLimits
+from peer.mesh.guards.yamux_muxer import SafeMuxer
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 from peer.protocol.relays.messages import PROBE_BYTES, PROBE_LINE
 from peer.protocol.turns import Turns

@@ -7,7 +7,8 @@ It replaces stock py-libp2p's Yamux, which (measured on 0.8.1)
 - blocks forever after 256 cancelled opens: here opening a stream never waits;
 - ignores unanswered pings, its own receive windows, and floods of new streams: all three end the connection here.
 
-Wire format: hashicorp/yamux spec.md. One stream's state is in yamux_stream.py.
+Wire format: hashicorp/yamux spec.md. One stream's state is in yamux_stream.py, the bounds are in yamux_limits.py;
+yamux_muxer.py makes these connections.
 """
 
 from __future__ import annotations
@@ -16,21 +17,16 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 import trio
 from libp2p.abc import ISecureConn
 from libp2p.connection_types import ConnectionType
-from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
-from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from multiaddr import Multiaddr
 
 from peer.mesh.guards.yamux_header import (
     HEADER_BYTES,
-    MAX_FRAME_PAYLOAD,
     MAX_STREAM_ID,
     Flag,
     Header,
@@ -39,51 +35,11 @@ from peer.mesh.guards.yamux_header import (
     pack,
     unpack,
 )
+from peer.mesh.guards.yamux_limits import DeviceShare, YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream, YamuxSession
 
-YAMUX = "/yamux/1.0.0"
 _SYN, _FIN, _RST = int(Flag.SYN), int(Flag.FIN), int(Flag.RST)
 """Looked at in every frame: an operation on a Flag is twenty times one on a number."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class YamuxLimits:
-    """Times in seconds, sizes in bytes. What is marked so holds for all connections of one device together."""
-
-    ping_every: float = 30.0
-    """Of silence, before one of the two sides asks whether the other is there; half as long again before both do."""
-    dead_after: float = 75.0
-    """Without a byte received for this long, the connection ends: the peer is gone, stopped or asleep. So two pings
-    were not answered. Whoever has a reason to doubt does not wait for that: `SafeYamux.prove`."""
-    write_stall: float = 30.0
-    """If the socket does not take a frame for this long, the connection ends: the peer stopped reading."""
-    close_grace: float = 1.0
-    """How long close() waits for queued frames to be written."""
-    inbound_streams: int = 32
-    """Per device: streams it may have open. The protocols here use up to ten each way, for a short time twice that."""
-    outbound_streams: int = 32
-    """Per device: streams open to it. Its replies may fill their windows too."""
-    control_frames: int = 1024
-    """Queued replies (pings, resets) beyond which the peer counts as flooding and the connection ends."""
-    queued_data: int = 4 * MAX_FRAME_PAYLOAD
-    """Data waiting for the socket, or on its way into it. Small, so that a statement queues behind four bulk frames at
-    most."""
-    max_window: int = 4 * 1024 * 1024
-    window_budget: int = 8 * 1024 * 1024
-    """Per device: receive window beyond the initial 256 KiB of each stream, for all streams together."""
-
-
-class DeviceShare:
-    """What all connections of one device hold together, in streams and in bytes of receive window.
-
-    At most (`inbound_streams` + `outbound_streams`) x 256 KiB + `window_budget` bytes of received data are ever held
-    of a device: 24 MiB by default.
-    """
-
-    def __init__(self, limits: YamuxLimits) -> None:
-        self.inbound = 0
-        self.outbound = 0
-        self.spare_window = limits.window_budget
 
 
 class SafeYamux(YamuxSession):
@@ -431,19 +387,3 @@ class SafeYamux(YamuxSession):
                 continue
             with trio.CancelScope(deadline=min(due, ends)) as self._nap:
                 await trio.sleep_forever()
-
-
-class SafeMuxer(MuxerMultistream):
-    """Muxer negotiation that offers only Yamux and builds SafeYamux: stock hard-codes its own class for that name."""
-
-    def __init__(self, *, limits: YamuxLimits) -> None:
-        super().__init__({TProtocol(YAMUX): SafeYamux})
-        self._limits = limits
-        self._shares: WeakValueDictionary[ID, DeviceShare] = WeakValueDictionary()  # as long as a connection has it
-
-    async def new_conn(self, conn: ISecureConn, peer_id: ID) -> SafeYamux:
-        protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        share = self._shares.setdefault(peer_id, DeviceShare(self._limits))
-        session = SafeYamux(conn, peer_id, limits=self._limits, share=share)
-        self._annotate_connection(session, conn, protocol)
-        return session

@@ -1,7 +1,7 @@
 """Reaching contacts through relays (docs/protocol.md, "Device to relay"). What goes through a pipe is libp2p's.
 
 websocket: opens a connection to a relay. control: the one control connection to a relay, and rings on it. pipe: a
-joined pipe as a byte stream. relays: which relays this device has, who rings, who is rung.
+joined pipe as a byte stream. relays: which relays this device has, who is rung where. ringing: which rings it answers.
 """
 
 from peer.mesh.relays.pipe import Pipe

@@ -1,4 +1,5 @@
-"""Which relays this device has, which contacts it rings where, and who may ring it. One relay's connection: control.py.
+"""Which relays this device has, and which contacts it rings where. One relay's connection: control.py; who may ring
+this device: ringing.py.
 
 A device is rung at its own relays: those that its person chose or its broker names. It rings a contact at the
 contact's, whose origins the contact's presence has; such a connection is given up when it was not used for a while.
@@ -6,7 +7,6 @@ contact's, whose origins the contact's presence has; such a connection is given 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from typing import Any, Final, TypeAlias
 import structlog
 import trio
 
-from peer.mesh.dialing import DialBudget
 from peer.mesh.relays import observing
 from peer.mesh.relays.control import RelayControl, open_pipe
 from peer.mesh.relays.observing import Connect, Seen
 from peer.mesh.relays.pipe import Pipe
+from peer.mesh.relays.ringing import RingGuard
 from peer.mesh.relays.websocket import Route
 from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Unavailable
 from peer.protocol.relays import rings
@@ -102,9 +102,12 @@ class Relays:
         """Origin of a relay of this device → tag → who rings there."""
         self._kept: dict[str, _Kept] = {}
         self._nursery: trio.Nursery | None = None
-        self._budget = DialBudget(self.limits.rings_per_minute)
-        self._seen: OrderedDict[bytes, int] = OrderedDict()
-        self._pipes: Counter[str] = Counter()
+        self._guard = RingGuard(
+            per_minute=self.limits.rings_per_minute,
+            remembered=self.limits.rings_remembered,
+            per_device=self.limits.pipes_per_device,
+            most=self.limits.pipes,
+        )
         self._accept: Accept | None = None
         self._on_changed: list[Callable[[], None]] = []
 
@@ -353,23 +356,10 @@ class Relays:
 
     async def _rung(self, origin: str, ring: Incoming) -> None:
         """Answer a ring of a contact; ignore every other one."""
-        line, now = self._lines.get(origin, {}).get(ring.tag), self._clock()
+        line = self._lines.get(origin, {}).get(ring.tag)
         if line is None or self._nursery is None:
             return
-        try:
-            nonce = line.open(ring.sealed, now)
-        except Forbidden:
-            log.info("relay.ring_refused")
-            return
-        while self._seen and next(iter(self._seen.values())) < now - 2 * rings.WINDOW_MS:
-            self._seen.popitem(last=False)
-        if nonce in self._seen or len(self._seen) >= self.limits.rings_remembered:
-            return
-        if not self._budget.take(line.caller, trio.current_time()):
-            return
-        self._seen[nonce] = now
-        if self._pipes[line.caller] < self.limits.pipes_per_device and self._pipes.total() < self.limits.pipes:
-            self._pipes[line.caller] += 1
+        if self._guard.admit(line, ring.sealed, clock=self._clock(), now=trio.current_time()):
             self._nursery.start_soon(self._answer, self._kept[origin].control, ring.ticket, line.caller)
 
     async def _answer(self, control: RelayControl, ticket: bytes, device: str) -> None:
@@ -389,9 +379,7 @@ class Relays:
         except Exception as error:
             log.warning("relay.pipe_failed", error=type(error).__name__)
         finally:
-            self._pipes[device] -= 1
-            if not self._pipes[device]:
-                del self._pipes[device]
+            self._guard.ended(device)
 
 
 MOST_ASKED: Final = 2

@@ -397,10 +397,10 @@ async def test_rings_that_are_remembered_are_bounded() -> None:
         line = next(iter(bob.relays._lines[relay.origin].values()))
         for _ in range(4):
             await control.ring(line.tag, line.seal(now()))
-        await until(lambda: len(relay.joined) == 2 and len(bob.relays._seen) == 2)
+        await until(lambda: len(relay.joined) == 2 and len(bob.relays._guard._seen) == 2)
         ahead[0] = 2 * rings.WINDOW_MS + 60_000
         await control.ring(line.tag, line.seal(now() + ahead[0]))
-        await until(lambda: len(relay.joined) == 3 and len(bob.relays._seen) == 1)
+        await until(lambda: len(relay.joined) == 3 and len(bob.relays._guard._seen) == 1)
 
 
 async def test_contacts_have_so_many_relays_and_no_more() -> None:

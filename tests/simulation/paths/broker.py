@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import trio
 
-from peer.broker.sync import LONGEST_AWAY, LOOK_SECONDS
+from peer.broker.announcing import LOOK_SECONDS
+from peer.broker.sync import LONGEST_AWAY
 from peer.mesh.peer_record import Announcement
 from peer.protocol.errors import NO_FIX, DispatchError, Unavailable
 from tests.simulation.paths.reach import Reach

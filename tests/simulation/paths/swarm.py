@@ -25,7 +25,8 @@ from multiaddr import Multiaddr
 from peer.mesh.guards.noise_gate import GatedNoise
 from peer.mesh.guards.probes import Probes
 from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits
-from peer.mesh.guards.yamux import SafeYamux, YamuxLimits
+from peer.mesh.guards.yamux import SafeYamux
+from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 from peer.mesh.host import MULTISTREAM
 from tests.simulation.paths.reach import Reach
