@@ -223,7 +223,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
         const { rules: known } = await get(`/v1/trust/${seg(call.sender_id)}`);
         const same = known.filter((each) => each.tool === kept.tool && each.pattern === kept.pattern && each.reach === (kept.reach ?? "exact"));
         for (const each of same) await patch(`/v1/trust/${seg(call.sender_id)}`, { remove_rule: each.id });
-        fill(undo, h("p", { role: "status" }, "The rule is gone. You are asked again; a run that goes on now may still follow it until it ends."));
+        fill(undo, h("p", { role: "status" }, "The rule is removed. You are asked again, in this run too."));
         card.focus();
       } catch (error) {
         fill(place, problem(error));
