@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from peer.api.page.call_colours import asked_of
 from peer.api.responses import Reply, as_json, number
 from peer.dispatches import payload
 from peer.dispatches.pictures import HEAD, picture
@@ -28,7 +29,7 @@ from peer.protocol.errors import NO_FIX, Gone, NotFound, Unavailable
 from peer.protocol.statements import Result, open_as
 from peer.store import contacts, dispatches, trace, unreleased
 from peer.store.receipts import open_receipt
-from peer.store.rows import FileState
+from peer.store.rows import Approval, FileState
 from peer.store.views import Live
 from peer.trust import receipts
 from sandbox.changes.colours import Asked
@@ -66,6 +67,7 @@ class ReadingRoutes:
         return [
             Route("/v1/page/approvals", as_json(self.approvals)),
             Route("/v1/page/approvals/{id}/{request_id}", as_json(self.decided)),
+            Route("/v1/page/approvals/{id}/{request_id}/colours", as_json(self.call_colours)),
             Route(one, as_json(self.dispatch)),
             Route(f"{one}/reply", as_json(self.reply)),
             Route(f"{one}/receipt", as_json(self.receipt)),
@@ -83,12 +85,25 @@ class ReadingRoutes:
 
     async def decided(self, request: Request) -> Reply:
         """Return how a tool call was decided: {outcome, grant?, note?}; outcome is "" while it waits."""
-        dispatch_id, request_id = request.path_params["id"], request.path_params["request_id"]
-        asked = await self._node.context.store.read(lambda db: trace.approval(db, dispatch_id, request_id))
-        if asked is None:
-            raise NotFound("no such tool call was asked about")
+        asked = await self._asked(request)
         given = msgspec.json.decode(asked.answer) if asked.answer else {}
         return {"outcome": asked.outcome, **{name: given[name] for name in ("grant", "note") if name in given}}
+
+    async def call_colours(self, request: Request) -> Reply:
+        """Return {colours} of a call's diff or command as `sandbox.changes.colours`, null where there are none.
+
+        The lines of a diff are at their numbers in the file; a command is all of `new`.
+        """
+        asked = asked_of(msgspec.json.decode((await self._asked(request)).call))
+        found = await self._colouring.colours(asked) if asked is not None else None
+        return {"colours": None if found is None else msgspec.to_builtins(found)}
+
+    async def _asked(self, request: Request) -> Approval:
+        dispatch_id, request_id = request.path_params["id"], request.path_params["request_id"]
+        found = await self._node.context.store.read(lambda db: trace.approval(db, dispatch_id, request_id))
+        if found is None:
+            raise NotFound("no such tool call was asked about")
+        return found
 
     async def dispatch(self, request: Request) -> Reply:
         """Return one dispatch without its trace, with `alias` and `peer_online` of its person."""

@@ -131,12 +131,15 @@ function banner(words, kind = "care") {
   fill(place, words);
 }
 
+let heardOfCalls = false;
 for (const kind of OPENED) {
   live.addEventListener(kind, ({ detail }) => {
     if (kind === "approvals") {
       const before = state.waiting;
       setWaiting(detail.waiting);
-      onWaitingChanged(before, state.waiting);
+      // What waited before the page was opened is on it, and no news.
+      if (heardOfCalls) onWaitingChanged(before, state.waiting);
+      heardOfCalls = true;
       return;
     }
     if (kind === "dispatch") onDispatch(detail);

@@ -4,6 +4,7 @@ import { get, patch, post, seg } from "./api.js";
 import { headline, inWords, pairs } from "./call.js";
 import { diffTable, plainDiff } from "./diff.js";
 import { button, fill, fresh, h, long, problem } from "./dom.js";
+import { coloured } from "./reply.js";
 import { line, quoted, rule } from "./text.js";
 
 const ARMED_AFTER = 1200; // milliseconds: an answer that comes faster was meant for what stood here before
@@ -38,15 +39,28 @@ export async function decidedWords(call) {
 /** Whether its line and its diff or command say all of a call, so that its arguments need not be read beside them. */
 const saysAll = (call, words) => Boolean(words.whole || words.command || /^\((?:a new file, empty|no change)\)/.test(call.diff ?? ""));
 
+/** The colours of its diff or command; null where there are none. It is read and answered as well without. */
+async function colours({ dispatch_id: id, request_id: request }) {
+  try {
+    return (await get(`/v1/page/approvals/${seg(id)}/${seg(request)}/colours`)).colours;
+  } catch {
+    return null;
+  }
+}
+
 /** What of a call has to be seen beside its line: a diff, a command, or its arguments. */
 function body(call, words) {
   const { command, ...rest } = call.input ?? {};
   if (words.command) {
     const { description, timeout, ...others } = rest;
-    return [h("div.command", {}, long(words.command)), Object.keys(others).length ? pairs(others) : null];
+    const shown = long(words.command);
+    const whole = shown.tagName === "PRE"; // else the middle of it is left out
+    if (whole) colours(call).then((known) => known && fill(shown, coloured(words.command, known.new)));
+    return [h("div.command", {}, shown), Object.keys(others).length ? pairs(others) : null];
   }
   if (!call.diff) return saysAll(call, words) ? null : pairs(call.input);
   const table = diffTable(call.diff, "What it changes, line by line", { most: ROWS, plainly: true });
+  if (table) colours(call).then((known) => known && table.colour(known));
   return [table?.element ?? plainDiff(call.diff), saysAll(call, words) ? null : pairs(call.input)];
 }
 

@@ -75,7 +75,7 @@ export function contacts() {
 export function contact({ peer }) {
   const head = h("div", {}, h("h1", {}, line(peer)), h("p.quiet", {}, "Loading…"));
   const body = h("div");
-  const compare = h("div");
+  const compare = h("div", { hidden: true });
   let shown = "";
   let alias = "";
   const naming = aliasForm();
@@ -117,7 +117,8 @@ export function contact({ peer }) {
       const { trust } = await get("/v1/contacts");
       const rows = trust.filter((row) => row.peer === peer);
       if (!rows.length) {
-        fill(head, h("h1", {}, line(peer)), h("p", {}, "This is no contact of yours."), h("p", {}, h("a", { href: "/contacts" }, "All contacts")));
+        fill(head, h("p.crumb", {}, h("a", { href: "/contacts" }, "Contacts")), h("h1", {}, line(peer)), h("p", {}, "This is not one of your contacts."));
+        compare.hidden = true;
         return;
       }
       fill(head,
@@ -125,6 +126,7 @@ export function contact({ peer }) {
         h("div.head", {}, h("h1", {}, h("span.person", {}, line(rows[0].alias || peer))), naming.button),
         rows[0].alias ? h("p.address", {}, line(peer)) : null, naming.place,
         h("p.facts", {}, online(rows[0]), path(rows[0]), verified(rows[0]), rows[0].blocked ? h("span.badge", { "data-kind": "care" }, "blocked") : null));
+      compare.hidden = false;
       alias = rows[0].alias || "";
       const incoming = rows.find((row) => row.direction === "incoming");
       const outgoing = rows.find((row) => row.direction === "outgoing");
@@ -168,7 +170,12 @@ export function contact({ peer }) {
     const edit = async (event) => {
       await busy(event.currentTarget, trouble, async () => {
         const options = await choices();
-        editor.replaceChildren(editForm(row, options, () => editor.replaceChildren(), revoke));
+        const close = () => {
+          editor.replaceChildren();
+          permits.hidden = false;
+        };
+        editor.replaceChildren(editForm(row, options, close, revoke));
+        permits.hidden = true; // the form shows what it would permit, in the same words
         editor.querySelector("input")?.focus();
       });
     };

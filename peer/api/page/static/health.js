@@ -1,8 +1,7 @@
 // Whether every part of this machine works, with what fixes it; and who I am.
 
 import { get } from "./api.js";
-import { withCode } from "./copy.js";
-import { button, fill, h, problem } from "./dom.js";
+import { button, fill, h, problem, withCode } from "./dom.js";
 import { line } from "./text.js";
 
 export function health() {

@@ -5,7 +5,7 @@ import { busy, button, choice, confirm, fill, fresh, h, problem } from "./dom.js
 import { fileList } from "./files.js";
 import { factsLine } from "./outcome.js";
 import { replyView } from "./reply.js";
-import { line } from "./text.js";
+import { cut, line } from "./text.js";
 import { eventList } from "./trace.js";
 
 const PAGE = 200;
@@ -80,10 +80,10 @@ export function heldCard(item, decided) {
     if (box.disabled) box.checked = false;
   }
 
-  fill(actions, button(`Send it to ${peer}`, send, "primary"), button("Send nothing of it", decline, "danger"));
+  fill(actions, button(`Send it to ${cut(peer, 40)}`, send, "primary"), button("Send nothing of it", decline, "danger"));
   const element = h("section.card", { "aria-labelledby": title },
     h("h2", { id: title }, "Not sent yet"),
-    h("p", {}, `The run has ended (${line(held.status)}). ${peer} knows that, and nothing else of it, until you have looked.`),
+    h("p", {}, `The run ${held.status === "completed" ? "is done" : `has ended: ${line(held.status)}`}. ${peer} knows that it has ended, and gets nothing else until you send it.`),
     held.reason ? h("p.care", {}, line(held.reason)) : null,
     factsLine(held),
     held.reply ? replyView(item.dispatch_id, held.reply) : h("p.quiet", {}, "It gave no answer in words."),

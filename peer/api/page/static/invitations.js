@@ -58,7 +58,7 @@ export function invitations() {
     return [
       h("h3", {}, h("span.person", {}, line(item.from)), " asks to send you tasks"),
       h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "verified by its address" : "not verified: came by mail alone"),
-      h("p.hint.digits", {}, "Their fingerprint: ", item.fingerprint),
+      h("p.hint", {}, "Their fingerprint: ", h("span.digits", {}, item.fingerprint)),
       h("div.actions", {}, button("Choose what to permit", answer, "primary"), button("Decline", no), button("Block", block)),
       wrong, place,
     ];

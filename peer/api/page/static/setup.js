@@ -2,8 +2,8 @@
 // And the banner that says on every view what keeps this machine from running tasks.
 
 import { Refused, get, post, remove, seg } from "./api.js";
-import { copyable, fix, withCode } from "./copy.js";
-import { busy, button, byId, field, fill, h, problem, toast } from "./dom.js";
+import { copyable, fix } from "./copy.js";
+import { busy, button, byId, field, fill, h, problem, toast, withCode } from "./dom.js";
 import { inviteForm, pasteForm } from "./invitations.js";
 import { howMany, nameOf, people, recipients } from "./people.js";
 import { changeSetting } from "./settings.js";
