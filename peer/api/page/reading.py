@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from peer.api.page.call_colours import asked_of
 from peer.api.responses import Reply, as_json, number
-from peer.dispatches import payload
+from peer.dispatches import payload, summary
 from peer.dispatches.pictures import HEAD, picture
 from peer.node.colouring import Colouring
 from peer.node.replies import Replies
@@ -42,6 +42,7 @@ MAX_TEXT: Final = 64 * 1024
 MAX_TASK: Final = 200
 """Characters of a task that stand beside a call."""
 MAX_WAITING: Final = 500
+MAX_EVENTS: Final = 500
 
 
 class _Stored(NamedTuple):
@@ -70,6 +71,7 @@ class ReadingRoutes:
             Route("/v1/page/approvals/{id}/{request_id}/colours", as_json(self.call_colours)),
             Route(one, as_json(self.dispatch)),
             Route(f"{one}/reply", as_json(self.reply)),
+            Route(f"{one}/held", as_json(self.held)),
             Route(f"{one}/receipt", as_json(self.receipt)),
             Route(f"{one}/receipt/file", as_json(self.receipt_file)),
             Route(f"{one}/files/{{role}}/{{position}}", as_json(self.preview)),
@@ -77,7 +79,8 @@ class ReadingRoutes:
         ]
 
     async def approvals(self, request: Request) -> Reply:
-        """Return a page of the calls that wait, each with `task` (its beginning), `folder` and `step` of its run."""
+        """Return a page of the calls that wait, each with `task` (its beginning), `folder` and `step` of its run and
+        `words`, its line in parts (`peer.dispatches.summary.parts`)."""
         query = request.query_params
         limit = number(query.get("limit", "50"), 1, MAX_WAITING)
         page = await self._node.queries.approvals(limit=limit, before=query.get("before"))
@@ -119,6 +122,13 @@ class ReadingRoutes:
         """
         text = await self._node.context.store.read(lambda db: _reply(db, request.path_params["id"]))
         return {"reply": await self._replies.tree(text)}
+
+    async def held(self, request: Request) -> Reply:
+        """Return a page of the events of a held result, as GET /v1/dispatches/{id}/held, each call with its `words`."""
+        query = request.query_params
+        after, limit = number(query.get("after", "0"), 0, 1 << 53), number(query.get("limit", "200"), 1, MAX_EVENTS)
+        found = await self._node.queries.held(request.path_params["id"], after=after, limit=limit)
+        return found | {"events": [summary.with_words(event, "") for event in found["events"]]}
 
     async def receipt(self, request: Request) -> Reply:
         """Return {whole, statements, events} of a receipt that verifies here; `whole`: it has all events."""
@@ -193,14 +203,14 @@ class ReadingRoutes:
 
 
 def _place(db: sqlite3.Connection, call: Document) -> Document:
-    """Return what a call belongs to: {task, folder, step}."""
+    """Return what a call belongs to, and its line: {task, folder, step, words}."""
     row = dispatches.get(db, call["dispatch_id"])
     if row is None:
-        return {"task": "", "folder": None, "step": 0}
+        return {"task": "", "folder": None, "step": 0, "words": summary.parts(call, "")}
     first = row.task.strip().partition("\n")[0]
     task = first if len(first) <= MAX_TASK else f"{first[:MAX_TASK]}…"
     step = trace.step_of(db, row.dispatch_id, row.attempt, call["request_id"])
-    return {"task": task, "folder": row.cwd or None, "step": step}
+    return {"task": task, "folder": row.cwd or None, "step": step, "words": summary.parts(call, row.cwd or "")}
 
 
 def _person(db: sqlite3.Connection, *, live: Live, user_id: str) -> Document:

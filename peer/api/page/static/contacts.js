@@ -55,7 +55,7 @@ export function contacts() {
                       h("strong", {}, row.direction === "incoming" ? "May send to you: " : "You may send to them: "),
                       OPEN.has(row.status) ? summary(row) : "", row.status === "active" ? "" : ` (${STATUS[row.status] ?? row.status})`))))))
           : h("div.empty", {}, h("p", {}, "You have no contacts yet."),
-              h("p.quiet", {}, "Whoever accepts an invitation of yours is one, and so is whoever you permit to send you tasks."),
+              h("p.quiet", {}, "People who accept your invitation appear here, and so do people whose invitation you accept."),
               h("div.actions", {}, h("a.button.primary", { href: "/invitations" }, "Invite somebody"))),
       );
     } catch (error) {
@@ -142,7 +142,7 @@ export function contact({ peer }) {
 
   function none() {
     return h("section.card", {}, h("h2", {}, "They may not send you tasks"),
-      h("p.quiet", {}, "Only after they invited you and you accepted."));
+      h("p.quiet", {}, "They can, once they have invited you and you have accepted."));
   }
 
   function mine(row) {
@@ -162,7 +162,7 @@ export function contact({ peer }) {
     };
     const revoke = async (event) => {
       const pressed = event.currentTarget;
-      const words = "Whatever runs for them is stopped at once, and nothing more is taken in. To permit it again, they have to invite you anew.";
+      const words = "Their running tasks are stopped at once, and new ones are refused. To send you tasks again, they have to invite you again.";
       if (!(await confirm(`Revoke what you permitted ${line(peer)}?`, words, "Revoke"))) return;
       await busy(pressed, trouble, () => post(`/v1/trust/${seg(peer)}/revoke`));
       await load();
@@ -201,7 +201,7 @@ export function contact({ peer }) {
     if (!row.rules?.length) return null;
     const trouble = h("div");
     return h("section", {},
-      h("h3", {}, "Always allowed, since you said so"),
+      h("h3", {}, "Always allowed by you"),
       h("ul.rules", {}, row.rules.map((each) =>
         h("li", {}, h("code", {}, rule(each)), h("span.hint", {}, `since ${whole(each.created)}`),
           h("button", { type: "button", "aria-label": `Remove the rule ${rule(each)}`,
@@ -239,7 +239,7 @@ export function contact({ peer }) {
       }
       await withConfirmation(pressed, trouble, peer, confirmed, async (confirm_unverified) => {
         await patch(`/v1/trust/${seg(peer)}`, { ...changes, ...form.shown(), confirm_unverified });
-        toast("Saved. It holds from now on.");
+        toast("Saved.");
         shown = "";
         await load();
       });
@@ -253,7 +253,7 @@ export function contact({ peer }) {
     try {
       const told = await get(`/v1/page/contacts/${seg(peer)}/safety`);
       fill(place,
-        h("p", {}, "Compare the safety number with them, by telephone or in person. If you both see the same, nobody stands between you."),
+        h("p", {}, "Compare the safety number with them, by phone or in person. If you both see the same number, nobody stands between you."),
         h("p.digits", { "aria-label": "Safety number" }, told.safety_number),
         h("dl.pairs", {},
           h("dt", {}, "Their fingerprint"), h("dd.digits", {}, told.fingerprint, h("span.hint", {}, told.words)),
@@ -284,7 +284,7 @@ export async function withConfirmation(pressed, place, who, confirmed, work) {
     } catch (error) {
       if (error.code !== 409 || confirmed || !/unverified/.test(error.message)) throw error;
       const words = `${error.message}. Anybody in control of their mailbox or of the broker could be asking. Compare the fingerprint with ${line(who)} by telephone or in person first.`;
-      if (await confirm("Permit this to somebody whose key nobody compared?", words, "I compared it: permit")) await work(true);
+      if (await confirm("Permit this although you have not verified their key?", words, "I compared it: permit")) await work(true);
     }
   });
 }

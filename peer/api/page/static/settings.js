@@ -62,7 +62,7 @@ export function settings() {
   drawNotifications();
   changes.addEventListener("notifications", drawNotifications);
 
-  const single = choice("checkbox", "keys", "on", "Single-key shortcuts", "Such as / for the search and g i for the inbox. Keys that answer a call stay.",
+  const single = choice("checkbox", "keys", "on", "Single-key shortcuts", "Such as / for search and g i for the inbox. The keys that answer a call always work.",
     { checked: keysOn(), on: { change: (event) => setKeys(event.currentTarget.checked) } });
 
   const out = async (event) => {
@@ -111,11 +111,11 @@ export function settings() {
           await busy(event.submitter ?? form, wrong, async () => {
             item.value = (await changeSetting(item.key, control.value)).value;
             close();
-            toast("Saved. It holds from now on.");
+            toast("Saved.");
           });
         },
         keydown: (event) => event.key === "Escape" && close(),
-      } }, field(`New value of ${title}`, control, options ? "" : "Empty: as usual."), h("div.actions", {}, h("button.primary", { type: "submit" }, "Save"), button("Cancel", close)));
+      } }, field(`New value of ${title}`, control, options ? "" : "Empty: the default."), h("div.actions", {}, h("button.primary", { type: "submit" }, "Save"), button("Cancel", close)));
       fill(body, form);
       control.focus();
     }
@@ -142,7 +142,7 @@ export function settings() {
     content: [h("h1", {}, "Settings"),
       h("section.card", {}, h("h2", {}, "This page"), setting, single,
         h("div.actions", {}, button("All shortcuts", showKeys), button("Sign out", out)), trouble),
-      h("p.quiet", {}, withCode("The settings of this machine, as `dispatch config list` has them. What decides whom this machine trusts, where its key goes, or what is deleted, is changed in a terminal.")),
+      h("p.quiet", {}, withCode("The settings of this machine, as `dispatch config list` shows them. Settings that decide whom this machine trusts, where its key goes, or what is deleted can only be changed in a terminal.")),
       place],
     ready: load(),
     settings: load,
