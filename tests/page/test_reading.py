@@ -174,7 +174,7 @@ def test_what_waits_for_somebody_who_is_away_says_so(pair: Pair, new_tab: Opener
 
 
 def test_a_call_has_colours_and_hides_nothing_by_them(pair: Pair, new_tab: Opener) -> None:
-    """Seen to fail with a diff that was never coloured, and with colours over a row whose hidden character is shown."""
+    """The colours of the diff and of the command; a row with a hidden character shows it, and has none."""
     alice, bob = pair
     bob.client.edit_trust(alice.email, {"approval": "manual"})
     bob.will(
