@@ -152,7 +152,10 @@ def show(app: App, peer: str) -> None:
 @peer_argument
 @scope_options
 @click.option(
-    "--remove-rule", type=int, metavar="RULE", help="Forget a rule that `always` stored, by its number in `trust show`."
+    "--remove-rule",
+    type=int,
+    metavar="RULE",
+    help="Remove a rule that `always` stored, by its number in `trust show`. Runs that are under way ask again too.",
 )
 @pass_app
 def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, **flags: object) -> None:

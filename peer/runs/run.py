@@ -295,6 +295,21 @@ class Run:
             )
         )
 
+    async def _standing(self, call: frames.Call) -> frames.Verdict:
+        """Return the verdict on a call that needs no person: of one that stored rules allow, whether one still stands.
+
+        The store is asked at each call, so that a rule which is removed, by whatever way, ends in runs too.
+        """
+        if call.by == "rule":
+            stored = await self._journal.read(lambda db: running.get_scope(db, self.edge_id)[1])
+            stands = {frames.Rule(tool=each.tool, pattern=each.pattern, reach=each.reach) for each in stored}
+            if stands.isdisjoint(call.covered_by):
+                note = "the rule that allowed it was removed"
+                return frames.Verdict(
+                    call_id=call.call_id, allow=False, by="edge", note=note, withdrawn=call.covered_by
+                )
+        return frames.Verdict(call_id=call.call_id, allow=True, by=call.by)
+
     async def _on_call(self, call: frames.Call) -> None:
         """Handle a call that the scope permits: check edge and state again, then allow it or store it for a person."""
         await self._recorder.flush()
@@ -310,7 +325,7 @@ class Run:
             await self._send(frames.Verdict(call_id=call.call_id, allow=False, by="edge", note=note))
             return
         if call.verdict == "allow":
-            await self._send(frames.Verdict(call_id=call.call_id, allow=True, by=call.by))
+            await self._send(await self._standing(call))
             return
         if await trio.to_thread.run_sync(asking.hides_something, call.input):
             call = msgspec.structs.replace(call, unusual=[*call.unusual, asking.HIDES])

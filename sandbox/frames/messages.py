@@ -83,7 +83,8 @@ class Verdict(Value, frozen=True, tag_field="kind", tag="verdict"):
     """What the node decided about one `Call`.
 
     `by`: what or who decided; `note` is passed on to the agent when denied. `rule`: which of the call's `rule_choices`
-    a grant of `session` or `always` means; none, or one that was not offered, is the narrowest.
+    a grant of `session` or `always` means; none, or one that was not offered, is the narrowest. `withdrawn`: stored
+    rules that the edge no longer has. The gate forgets them and judges the call again, by what is left.
     """
 
     call_id: CallId
@@ -92,6 +93,7 @@ class Verdict(Value, frozen=True, tag_field="kind", tag="verdict"):
     grant: Grant | None = None
     note: str | None = None
     rule: Rule | None = None
+    withdrawn: list[Rule] = []
 
 
 class Cancel(Value, frozen=True, tag_field="kind", tag="cancel"):
@@ -132,6 +134,8 @@ class TraceEntry(Value, frozen=True, tag_field="kind", tag="event"):
 class Call(Value, frozen=True, tag_field="kind", tag="call"):
     """A call that the scope permits. `verdict` "ask": a person must decide; "allow": only the edge is checked again.
 
+    `covered_by`: of a call that stored rules allow, these rules. The edge must still have one of them.
+
     `rule_choices`: the rules that an `always` may store, narrowest first; `rule_if_always` is the first of them.
     """
 
@@ -141,6 +145,7 @@ class Call(Value, frozen=True, tag_field="kind", tag="call"):
     verdict: Literal["allow", "ask"]
     by: Literal["scope", "rule", "session"]
     answer_seconds: PositiveAmount
+    covered_by: list[Rule] = []
     agent_id: str | None = None
     resolved_path: str | None = None
     diff: str | None = None

@@ -2,7 +2,8 @@
 
 `sandbox.policy` judges a call by the scope. What it does not deny goes to the node as a `Call` frame, also when it is
 already allowed: the node checks that the edge still stands and, where a person must agree, asks them. A person reads
-one question at a time, so calls that ask wait for each other; calls that are allowed do not.
+one question at a time, so calls that ask wait for each other; calls that are allowed do not. A stored rule holds as
+long as the edge has it: the node names those that were removed since, and the call is judged again without them.
 
 A Write or Edit that is let through is judged once more when nothing else of the run moves (shells.py), and denied where
 it would no longer do what was judged. The runtime calls `executed` when it has the result of a call.
@@ -103,11 +104,16 @@ class Gate:
                 call_id=asked.recorded_id, tool=_shown(tool), input=_recorded(decision.input), agent_id=agent_id
             )
         )
-        if decision.verdict == "ask":
-            async with self._one_question:
-                # The verdict on the question before this one may have granted this one, or ended the run.
-                return await self._rule(self._decide(asked), asked)
-        return await self._rule(decision, asked)
+        while True:
+            if decision.verdict == "ask":
+                async with self._one_question:
+                    # The verdict on the question before this one may have granted this one, or ended the run.
+                    ruling = await self._rule(self._decide(asked), asked)
+            else:
+                ruling = await self._rule(decision, asked)
+            if ruling is not None:
+                return ruling
+            decision = self._decide(asked)
 
     async def executed(self, call_id: str) -> None:
         """The runtime has the result of a call, or will never have one. `call_id` is the runtime's own."""
@@ -143,7 +149,8 @@ class Gate:
             self._scope, asked.tool, asked.arguments, session=self._session, resolve=self._resolve, cwd=asked.cwd
         )
 
-    async def _rule(self, decision: Decision, asked: _Asked) -> Ruling:
+    async def _rule(self, decision: Decision, asked: _Asked) -> Ruling | None:
+        """Have the node settle a call; None where it is to be judged again, without rules that were removed."""
         tool, call_id = asked.tool, asked.recorded_id
         if decision.verdict == "deny":
             return await self._denied(call_id, "scope", decision.reason, note=decision.reason)
@@ -156,6 +163,7 @@ class Gate:
             verdict=decision.verdict,
             by=decision.by,
             answer_seconds=self._answer_seconds,
+            covered_by=list(decision.covered_by),
             agent_id=asked.agent_id,
             resolved_path=decision.path,
             diff=await self._diff(tool, decision.input, decision.path),
@@ -169,11 +177,21 @@ class Gate:
             await self._send(frames.CallClosed(call_id=call_id))
             waited = f"{self._answer_seconds:g} s"
             return await self._denied(call_id, "timeout", f"nobody answered within {waited}", outcome="unanswered")
+        if not verdict.allow and self._forget(verdict.withdrawn):
+            return None
         if not verdict.allow:
             return await self._refused(call, verdict)
         if tool in preview.DIFFERING_TOOLS and (why := await self._stand_still(call, decision, asked)):
             return await self._denied(call_id, "scope", why, note=why)
         return await self._allowed(call, verdict)
+
+    def _forget(self, withdrawn: list[frames.Rule]) -> bool:
+        """Drop stored rules that the edge no longer has; return whether there was one. What a person granted for this
+        run stays: that is an answer of its own."""
+        left = self._scope.rules - frozenset(withdrawn)
+        known = left != self._scope.rules
+        self._scope = replace(self._scope, rules=left)
+        return known
 
     async def _unusual(self, decision: Decision, asked: _Asked) -> list[str]:
         tool = asked.tool

@@ -95,7 +95,7 @@ class Decision:
 
     `input`: the arguments written out, which are what was judged and what has to run; of a denied call, those given.
     `path`: the resolved path, also of a denied one. `rule`: what `always` stores. `choices`: what a person may have it
-    store instead, `rule` first.
+    store instead, `rule` first. `covered_by`: of a call that is allowed by stored rules, these rules.
     """
 
     verdict: Literal["allow", "ask", "deny"]
@@ -105,6 +105,7 @@ class Decision:
     path: str | None = None
     rule: Rule | None = None
     choices: tuple[Rule, ...] = ()
+    covered_by: tuple[Rule, ...] = ()
 
 
 class _Denied(Exception):
@@ -145,8 +146,8 @@ def decide(
     portable = None if path is None else _portable(scope, path)
     if _unasked(scope, tool):
         return Decision("allow", "scope", arguments, path=path, rule=rule)
-    if any(rules.covers(granted, rule, portable) for granted in scope.rules):
-        return Decision("allow", "rule", arguments, path=path, rule=rule)
+    if covered_by := tuple(granted for granted in scope.rules if rules.covers(granted, rule, portable)):
+        return Decision("allow", "rule", arguments, path=path, rule=rule, covered_by=covered_by)
     if any(rules.covers(granted, rule, portable) for granted in session):
         return Decision("allow", "session", arguments, path=path, rule=rule)
     offered = rules.choices(rule, portable, folder=_folder(scope, tool, path))

@@ -133,14 +133,14 @@ def test_the_folder_it_runs_in_is_suggested_and_another_can_be_chosen(
     other.check()
     tab.page.get_by_role("button", name="Accept and run").click()
     expect(tab.page.get_by_role("alert")).to_contain_text("No folder was named")
-    expect(tab.page.get_by_label("The folder it shall run in")).to_be_focused()
+    expect(tab.page.get_by_label("Folder to run it in")).to_be_focused()
     suggested.check()
-    tab.page.get_by_label("The folder it shall run in").fill(str(bob.home))
+    tab.page.get_by_label("Folder to run it in").fill(str(bob.home))
     expect(other).to_be_checked()
     tab.page.get_by_role("button", name="Accept and run").click()
     expect(tab.page.get_by_role("alert")).to_contain_text("What helps")  # that one was never permitted
     assert bob.client.dispatch(dispatch_id)["status"] == "pending"
-    tab.page.get_by_label("The folder it shall run in").fill(parser)
+    tab.page.get_by_label("Folder to run it in").fill(parser)
     tab.page.get_by_role("button", name="Accept and run").click()
     expect(tab.page.get_by_text("Accepted: it starts now.")).to_be_visible()
     assert bob.state_of(dispatch_id, "completed")["status"] == "completed"
@@ -161,10 +161,10 @@ def test_a_folder_behind_a_link_is_shown_before_anything_runs(
         alice.state_of(dispatch_id, "pending")
         tab = new_tab(bob)
         tab.open(dispatch_id)
-        tab.page.get_by_label("The folder it shall run in").fill(str(link))
+        tab.page.get_by_label("Folder to run it in").fill(str(link))
         tab.page.get_by_role("button", name="Accept and run").click()
         expect(tab.page.get_by_role("alert")).to_contain_text(f"{link} leads to {website}")
-        expect(tab.page.get_by_label("The folder it shall run in")).to_have_value(website)
+        expect(tab.page.get_by_label("Folder to run it in")).to_have_value(website)
         assert bob.client.dispatch(dispatch_id)["status"] == "pending"
         tab.page.get_by_role("button", name="Accept and run").click()
         expect(tab.page.get_by_text("Accepted: it starts now.")).to_be_visible()
@@ -277,14 +277,14 @@ def test_invitations_are_withdrawn_declined_and_their_sender_blocked(world: Worl
     card.get_by_role("button", name="Decline", exact=True).click()
     expect(hers.page.get_by_role("dialog")).to_contain_text("Nothing is permitted, and they are told.")
     confirm(hers, "Decline")
-    expect(hers.page.get_by_text("Nobody waits for an answer.")).to_be_visible()
+    expect(hers.page.get_by_text("Nobody is waiting for your answer.")).to_be_visible()
     expect(mine.first).to_contain_text("declined")
 
     invite()
     card.get_by_role("button", name="Block").click()
     expect(hers.page.get_by_role("dialog")).to_contain_text("Their invitations are refused from now on.")
     confirm(hers, "Block")
-    expect(hers.page.get_by_text("Nobody waits for an answer.")).to_be_visible()
+    expect(hers.page.get_by_text("Nobody is waiting for your answer.")).to_be_visible()
     assert judy.rows("SELECT count(*) FROM blocked") == [(1,)]
     assert judy.edge(ivan, "incoming") is None
 

@@ -160,7 +160,7 @@ def test_always_a_note_with_a_denial_and_declining(pair: Pair, new_tab: Opener) 
     (rule,) = bob.client.trust(alice.email)["rules"]
     assert (rule["pattern"], rule["reach"]) == ("echo", "prefix"), "the one that was chosen"
     press(tab, "button", "Undo")
-    expect(tab.page.locator(".approval.over").first).to_contain_text("The rule is gone.")
+    expect(tab.page.locator(".approval.over").first).to_contain_text("The rule is removed.")
     assert bob.client.trust(alice.email)["rules"] == []
 
     again = card(tab, "out/report.md")  # between them a call that the rule covers

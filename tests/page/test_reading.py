@@ -171,3 +171,33 @@ def test_what_waits_for_somebody_who_is_away_says_so(pair: Pair, new_tab: Opener
     finally:
         bob.start()
         alice.cli("alias", bob.email, "--remove")
+
+
+def test_a_call_has_colours_and_hides_nothing_by_them(pair: Pair, new_tab: Opener) -> None:
+    """The colours of the diff and of the command; a row with a hidden character shows it, and has none."""
+    alice, bob = pair
+    bob.client.edit_trust(alice.email, {"approval": "manual"})
+    bob.will(
+        {
+            "tool": "Write",
+            "input": {"file_path": "/dispatch/out/a.py", "content": "def a():\n    return 1\nb = '\u202ex'\n"},
+        },
+        {"tool": "Bash", "input": {"command": 'for each in a b; do\n  echo "$each"  # says it\ndone'}},
+    )
+    identity = str(alice.client.send(bob.email, "In colours")["dispatch_id"])
+    alice.state_of(identity, "pending")
+    bob.client.accept(identity)
+    call = bob.approval_of(identity)
+    tab = new_tab(bob)
+    tab.open(identity)
+    rows = tab.page.locator(".approval table.diff tr.added .code")
+    expect(rows.nth(0).locator(".is-keyword")).to_have_text("def")
+    expect(rows.nth(1).locator(".is-number")).to_have_text("1")
+    expect(rows.nth(2)).to_have_text("b = '<U+202E>x'")
+    expect(rows.nth(2).locator("span")).to_have_count(0)
+    bob.client.approve(identity, call["request_id"])
+    command = tab.page.locator(".approval .command pre")
+    expect(command.locator(".is-keyword").first).to_have_text("for")
+    expect(command.locator(".is-comment")).to_have_text("# says it")
+    expect(command).to_have_text('for each in a b; do\n  echo "$each"  # says it\ndone')
+    bob.client.cancel(identity)

@@ -124,6 +124,6 @@ def test_a_sign_in_on_the_terminal_and_what_keeps_tasks_from_running(world: Worl
     needs.get_by_role("button", name="I only send from here").click()
     expect(needs).to_be_hidden()
     yan.cli("logout")
-    expect(needs).to_contain_text("not signed in at a broker")
+    expect(needs).to_contain_text("not signed in to a broker")
     page.get_by_label("Find in tasks").fill("x")  # the page itself is still signed in
     expect(page.get_by_role("heading", name="Found for")).to_be_visible()

@@ -189,7 +189,7 @@ def test_what_was_decided_elsewhere_is_said(pair: Pair, new_tab: Opener) -> None
     one.page.get_by_role("button", name="Accept and run").click()
     one.page.locator(".approval").wait_for()
     two.page.get_by_role("button", name="Accept and run").click()
-    expect(two.page.locator("main")).to_contain_text("Nothing to decide any more")
+    expect(two.page.locator("main")).to_contain_text("There is nothing left to decide")
     expect(two.page.locator("main")).to_contain_text("It was already accepted, by you in another window")
     assert two.page.get_by_role("button", name="Accept and run").count() == 0
 

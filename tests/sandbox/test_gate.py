@@ -257,6 +257,37 @@ async def test_a_folder_rule_ends_at_the_folder(tmp_path: Path) -> None:
     assert [call.verdict for call in desk.calls] == ["ask", "allow", "ask", "ask", "ask", "allow"]
 
 
+async def test_a_rule_that_the_edge_no_longer_has_asks_again(tmp_path: Path) -> None:
+    """Seen to fail with a gate that takes the node's word for a denial, and with one that keeps the rule."""
+    gone = frames.Rule(tool="Bash", pattern="make")
+    kept = frames.Rule(tool="Bash", pattern="make", reach="prefix")
+
+    def respond(desk: Desk, call: frames.Call) -> None:
+        if call.verdict == "allow" and call.by == "rule":
+            desk.answer(call, False, by="edge", withdrawn=call.covered_by)
+        else:
+            desk.answer(call, call.verdict == "ask")
+
+    desk = Desk(tmp_path, respond=respond, rules=frozenset({gone, kept}))
+    assert (await desk.bash("make")).allow
+    assert [(call.verdict, set(call.covered_by)) for call in desk.calls] == [("allow", {gone, kept}), ("ask", set())]
+    assert (await desk.bash("make all")).allow and desk.calls[-1].verdict == "ask", "both are forgotten"
+    assert desk.approvals == [("allowed", "person")] * 2 and desk.most_open == 1
+
+
+async def test_a_rule_is_withdrawn_by_its_name_or_the_call_is_denied(tmp_path: Path) -> None:
+    """A verdict that withdraws nothing of what the gate has is a denial, not a call without an end."""
+    rule = frames.Rule(tool="Bash", pattern="make")
+    other = frames.Rule(tool="Bash", pattern="made")
+    desk = Desk(
+        tmp_path,
+        respond=lambda desk, call: desk.answer(call, False, by="edge", withdrawn=[other]),
+        rules=frozenset({rule}),
+    )
+    assert not (await desk.bash("make")).allow
+    assert len(desk.calls) == 1 and desk.approvals == [("denied", "edge")]
+
+
 async def test_a_grant_settles_the_same_question_that_was_waiting(tmp_path: Path) -> None:
     async def respond(desk: Desk, call: frames.Call) -> None:
         await trio.testing.wait_all_tasks_blocked()

@@ -64,6 +64,23 @@ def test_always_stores_the_rule_that_was_picked_and_it_can_be_removed(pair: Pair
     alice.state_of(third, "completed")
 
 
+def test_a_rule_that_is_removed_ends_in_the_run_that_goes_on(pair: Pair) -> None:
+    """Seen to fail with a node that allows what the run's own copy of the rules covers."""
+    alice, bob = pair
+    going = dispatched(pair, bash("echo one"), bash("echo one"), bash("id"), bash("echo one"), bash("echo one"))
+    bob.client.approve(going, bob.approval_of(going)["request_id"], grant="always")
+    other = bob.approval_of(going)  # by now the rule has let one through
+    assert other["input"]["command"] == "id"
+    (rule,) = bob.client.trust(alice.email)["rules"]
+    bob.cli("trust", "edit", alice.email, "--remove-rule", str(rule["id"]))
+    bob.client.approve(going, other["request_id"])
+    again = bob.approval_of(going)
+    assert again["input"]["command"] == "echo one" and again["rule_choices"], "it may be stored once more"
+    bob.client.approve(going, again["request_id"], grant="session")
+    alice.state_of(going, "completed")
+    assert [event["by"] for event in _approvals(bob, going)] == ["person", "rule", "person", "person", "session"]
+
+
 @pytest.mark.parametrize(
     "padding",
     ["\n" * 600, *more(" " * 600), "\u3164" * 600, *more("\r", "\u2800"), "x" * 100_000],

@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from peer.api.page.call_colours import asked_of
 from peer.api.responses import Reply, as_json, number
-from peer.dispatches import payload
+from peer.dispatches import payload, summary
 from peer.dispatches.pictures import HEAD, picture
 from peer.node.colouring import Colouring
 from peer.node.replies import Replies
@@ -28,7 +29,7 @@ from peer.protocol.errors import NO_FIX, Gone, NotFound, Unavailable
 from peer.protocol.statements import Result, open_as
 from peer.store import contacts, dispatches, trace, unreleased
 from peer.store.receipts import open_receipt
-from peer.store.rows import FileState
+from peer.store.rows import Approval, FileState
 from peer.store.views import Live
 from peer.trust import receipts
 from sandbox.changes.colours import Asked
@@ -41,6 +42,7 @@ MAX_TEXT: Final = 64 * 1024
 MAX_TASK: Final = 200
 """Characters of a task that stand beside a call."""
 MAX_WAITING: Final = 500
+MAX_EVENTS: Final = 500
 
 
 class _Stored(NamedTuple):
@@ -66,8 +68,10 @@ class ReadingRoutes:
         return [
             Route("/v1/page/approvals", as_json(self.approvals)),
             Route("/v1/page/approvals/{id}/{request_id}", as_json(self.decided)),
+            Route("/v1/page/approvals/{id}/{request_id}/colours", as_json(self.call_colours)),
             Route(one, as_json(self.dispatch)),
             Route(f"{one}/reply", as_json(self.reply)),
+            Route(f"{one}/held", as_json(self.held)),
             Route(f"{one}/receipt", as_json(self.receipt)),
             Route(f"{one}/receipt/file", as_json(self.receipt_file)),
             Route(f"{one}/files/{{role}}/{{position}}", as_json(self.preview)),
@@ -75,7 +79,8 @@ class ReadingRoutes:
         ]
 
     async def approvals(self, request: Request) -> Reply:
-        """Return a page of the calls that wait, each with `task` (its beginning), `folder` and `step` of its run."""
+        """Return a page of the calls that wait, each with `task` (its beginning), `folder` and `step` of its run and
+        `words`, its line in parts (`peer.dispatches.summary.parts`)."""
         query = request.query_params
         limit = number(query.get("limit", "50"), 1, MAX_WAITING)
         page = await self._node.queries.approvals(limit=limit, before=query.get("before"))
@@ -83,12 +88,25 @@ class ReadingRoutes:
 
     async def decided(self, request: Request) -> Reply:
         """Return how a tool call was decided: {outcome, grant?, note?}; outcome is "" while it waits."""
-        dispatch_id, request_id = request.path_params["id"], request.path_params["request_id"]
-        asked = await self._node.context.store.read(lambda db: trace.approval(db, dispatch_id, request_id))
-        if asked is None:
-            raise NotFound("no such tool call was asked about")
+        asked = await self._asked(request)
         given = msgspec.json.decode(asked.answer) if asked.answer else {}
         return {"outcome": asked.outcome, **{name: given[name] for name in ("grant", "note") if name in given}}
+
+    async def call_colours(self, request: Request) -> Reply:
+        """Return {colours} of a call's diff or command as `sandbox.changes.colours`, null where there are none.
+
+        The lines of a diff are at their numbers in the file; a command is all of `new`.
+        """
+        asked = asked_of(msgspec.json.decode((await self._asked(request)).call))
+        found = await self._colouring.colours(asked) if asked is not None else None
+        return {"colours": None if found is None else msgspec.to_builtins(found)}
+
+    async def _asked(self, request: Request) -> Approval:
+        dispatch_id, request_id = request.path_params["id"], request.path_params["request_id"]
+        found = await self._node.context.store.read(lambda db: trace.approval(db, dispatch_id, request_id))
+        if found is None:
+            raise NotFound("no such tool call was asked about")
+        return found
 
     async def dispatch(self, request: Request) -> Reply:
         """Return one dispatch without its trace, with `alias` and `peer_online` of its person."""
@@ -104,6 +122,13 @@ class ReadingRoutes:
         """
         text = await self._node.context.store.read(lambda db: _reply(db, request.path_params["id"]))
         return {"reply": await self._replies.tree(text)}
+
+    async def held(self, request: Request) -> Reply:
+        """Return a page of the events of a held result, as GET /v1/dispatches/{id}/held, each call with its `words`."""
+        query = request.query_params
+        after, limit = number(query.get("after", "0"), 0, 1 << 53), number(query.get("limit", "200"), 1, MAX_EVENTS)
+        found = await self._node.queries.held(request.path_params["id"], after=after, limit=limit)
+        return found | {"events": [summary.with_words(event, "") for event in found["events"]]}
 
     async def receipt(self, request: Request) -> Reply:
         """Return {whole, statements, events} of a receipt that verifies here; `whole`: it has all events."""
@@ -178,14 +203,14 @@ class ReadingRoutes:
 
 
 def _place(db: sqlite3.Connection, call: Document) -> Document:
-    """Return what a call belongs to: {task, folder, step}."""
+    """Return what a call belongs to, and its line: {task, folder, step, words}."""
     row = dispatches.get(db, call["dispatch_id"])
     if row is None:
-        return {"task": "", "folder": None, "step": 0}
+        return {"task": "", "folder": None, "step": 0, "words": summary.parts(call, "")}
     first = row.task.strip().partition("\n")[0]
     task = first if len(first) <= MAX_TASK else f"{first[:MAX_TASK]}…"
     step = trace.step_of(db, row.dispatch_id, row.attempt, call["request_id"])
-    return {"task": task, "folder": row.cwd or None, "step": step}
+    return {"task": task, "folder": row.cwd or None, "step": step, "words": summary.parts(call, row.cwd or "")}
 
 
 def _person(db: sqlite3.Connection, *, live: Live, user_id: str) -> Document:

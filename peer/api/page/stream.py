@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import trio
 
 from peer.api.responses import sse
+from peer.dispatches.summary import with_words
 from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid, NotFound
-from peer.store import trace, views
+from peer.store import dispatches, trace, views
 
 if TYPE_CHECKING:
     from peer.node.node import Node
@@ -120,9 +121,10 @@ async def _rows(node: Node, wanted: list[str], live: views.Live) -> list[Documen
 
 
 async def _events(node: Node, dispatch_id: str, after: int) -> tuple[list[Document], bool]:
-    """Return the next events, and whether there are no more."""
+    """Return the next events, those of calls with their `words`, and whether there are no more."""
 
-    def query(db: sqlite3.Connection) -> tuple[list[tuple[int, int, str]], bool]:
+    def query(db: sqlite3.Connection) -> tuple[list[tuple[int, int, str]], bool, str]:
+        row = dispatches.get(db, dispatch_id)
         found = trace.events(db, dispatch_id, after=after, limit=BATCH)
         kept, size = [], 0
         for item in found:
@@ -130,10 +132,11 @@ async def _events(node: Node, dispatch_id: str, after: int) -> tuple[list[Docume
             size += len(item[2])
             if size > BATCH_BYTES:
                 break
-        return kept, len(kept) < BATCH and len(kept) == len(found)
+        folder = (row.cwd or "") if row is not None else ""
+        return kept, len(kept) < BATCH and len(kept) == len(found), folder
 
-    rows, whole = await node.context.store.read(query)
-    return [views.event_document(*row) for row in rows], whole
+    rows, whole, folder = await node.context.store.read(query)
+    return [with_words(views.event_document(*row), folder) for row in rows], whole
 
 
 def _brief(item: Document) -> Document:

@@ -40,7 +40,7 @@ export async function request(method, path, { body, headers = {}, signal, raw = 
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "the daemon on this machine does not answer", "start it: dispatch-daemon");
+    throw new Refused(0, "the daemon on this machine does not answer", "`dispatch-daemon` starts it");
   }
   if (response.ok) return response;
   let told = {};

@@ -131,12 +131,15 @@ function banner(words, kind = "care") {
   fill(place, words);
 }
 
+let heardOfCalls = false;
 for (const kind of OPENED) {
   live.addEventListener(kind, ({ detail }) => {
     if (kind === "approvals") {
       const before = state.waiting;
       setWaiting(detail.waiting);
-      onWaitingChanged(before, state.waiting);
+      // What waited before the page was opened is on it, and no news.
+      if (heardOfCalls) onWaitingChanged(before, state.waiting);
+      heardOfCalls = true;
       return;
     }
     if (kind === "dispatch") onDispatch(detail);
@@ -150,8 +153,8 @@ for (const kind of OPENED) {
 changes.addEventListener("notifications", () => live.report());
 live.addEventListener("online", ({ detail }) => {
   const away = state.hasIdentity
-    ? "The daemon on this machine does not answer. This page goes on by itself when it is back."
-    : "The daemon starts as your node. This page goes on by itself.";
+    ? "The daemon on this machine does not answer. This page continues by itself when it is back."
+    : "The daemon is starting. This page continues by itself.";
   banner(detail ? "" : away);
 });
 document.addEventListener("visibilitychange", () => {
@@ -209,7 +212,7 @@ function signedOut() {
   document.title = "Sign in · dispatch";
   fill(main, h("div.signin", {},
     h("h1", {}, "Sign in"),
-    h("p", {}, "This page shows what only you may see, so it opens from a terminal of yours:"),
+    h("p", {}, "Only you may see this page, so it is opened from your terminal:"),
     h("pre", {}, "dispatch open"),
     h("p.quiet", {}, "It opens this page signed in. If the daemon is not running, start it first: ", h("code", {}, "dispatch-daemon"), "."),
     h("p.quiet", {}, "Nothing is set up yet? ", h("code", {}, "dispatch-daemon"), ", then ", h("code", {}, "dispatch open"), ".")));
@@ -247,7 +250,7 @@ async function start() {
   } catch (error) {
     if (signedIn) {
       // Not there now: it may come back.
-      fill(main, h("h1", {}, "Nobody answers"), problem(error));
+      fill(main, h("h1", {}, "The daemon does not answer"), problem(error));
       setTimeout(() => location.reload(), 2000);
     }
   }

@@ -1,9 +1,10 @@
 // One tool call that waits for an answer: what it does, what it changes, and the five answers by button or by key.
 
 import { get, patch, post, seg } from "./api.js";
-import { headline, inWords, pairs } from "./call.js";
+import { headline, pairs } from "./call.js";
 import { diffTable, plainDiff } from "./diff.js";
 import { button, fill, fresh, h, long, problem } from "./dom.js";
+import { coloured } from "./reply.js";
 import { line, quoted, rule } from "./text.js";
 
 const ARMED_AFTER = 1200; // milliseconds: an answer that comes faster was meant for what stood here before
@@ -31,23 +32,36 @@ export async function decidedWords(call) {
     case "":
       return "";
     default:
-      return "The run has ended, so there is nothing to decide any more.";
+      return "The run has ended, so there is nothing left to decide.";
   }
 }
 
 /** Whether its line and its diff or command say all of a call, so that its arguments need not be read beside them. */
-const saysAll = (call, words) => Boolean(words.whole || words.command || /^\((?:a new file, empty|no change)\)/.test(call.diff ?? ""));
+const saysAll = ({ words }) => Boolean(words.whole || words.script);
+
+/** The colours of its diff or command; null where there are none. It is read and answered as well without. */
+async function colours({ dispatch_id: id, request_id: request }) {
+  try {
+    return (await get(`/v1/page/approvals/${seg(id)}/${seg(request)}/colours`)).colours;
+  } catch {
+    return null;
+  }
+}
 
 /** What of a call has to be seen beside its line: a diff, a command, or its arguments. */
-function body(call, words) {
+function body(call) {
   const { command, ...rest } = call.input ?? {};
-  if (words.command) {
+  if (call.words.script) {
     const { description, timeout, ...others } = rest;
-    return [h("div.command", {}, long(words.command)), Object.keys(others).length ? pairs(others) : null];
+    const shown = long(command);
+    const whole = shown.tagName === "PRE"; // else the middle of it is left out
+    if (whole) colours(call).then((known) => known && fill(shown, coloured(command, known.new)));
+    return [h("div.command", {}, shown), Object.keys(others).length ? pairs(others) : null];
   }
-  if (!call.diff) return saysAll(call, words) ? null : pairs(call.input);
+  if (!call.diff) return saysAll(call) ? null : pairs(call.input);
   const table = diffTable(call.diff, "What it changes, line by line", { most: ROWS, plainly: true });
-  return [table?.element ?? plainDiff(call.diff), saysAll(call, words) ? null : pairs(call.input)];
+  if (table) colours(call).then((known) => known && table.colour(known));
+  return [table?.element ?? plainDiff(call.diff), saysAll(call) ? null : pairs(call.input)];
 }
 
 /** Where on this machine it is, in words. */
@@ -70,7 +84,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
   let armed = performance.now() + ARMED_AFTER;
   const ends = performance.now() + call.expires_in * 1000;
   const rules = call.rule_choices?.length ? call.rule_choices : call.rule_if_always ? [call.rule_if_always] : [];
-  const words = inWords(call, call.folder ?? "");
+  const { words } = call;
   const sender = line(call.sender_id);
   const trouble = h("div");
   const note = h("input", { id: `${id}-note`, maxlength: "2000", autocomplete: "off", "aria-describedby": `${id}-note-hint` });
@@ -117,7 +131,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
   const buttons = answers.map(([text, , kind, out], index) =>
     h(kind ? `button.${kind}` : "button", {
       type: "button", disabled: true, on: { click: () => answer(index + 1) },
-      title: out ? "No rule can be made of this call" : null,
+      title: out ? "No rule can be made from this call" : null,
       ...(index + 1 === ALWAYS ? { "aria-expanded": "false", "aria-controls": choosing.id } : {}),
     }, h("kbd", { "aria-hidden": "true" }, String(index + 1)), h("span", {}, text)));
 
@@ -140,7 +154,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
           h("div.choice", {},
             h("input", { type: "radio", name: `${id}-rule`, value: String(index), id: `${id}-rule-${index}`, checked: index === 0 }),
             h("label", { for: `${id}-rule-${index}` }, h("code", {}, rule(each)))))),
-      h("p.hint", {}, "Nothing is stored yet. ", h("kbd", {}, "2"), " stores it; ", h("kbd", {}, "3"), " lets it hold for this run alone. ",
+      h("p.hint", {}, "Nothing is stored yet. ", h("kbd", {}, "2"), " stores it; ", h("kbd", {}, "3"), " applies it to this run only. ",
         button("Back", () => choose(false), "plain")));
     choosing.querySelector("input").focus({ preventScroll: true });
     arm();
@@ -156,16 +170,16 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
     (call.unusual ?? []).length
       ? h("p.care", {}, h("strong", {}, "Look twice: "), (call.unusual ?? []).join("; "))
       : null,
-    call.mcp_pin ? h("p.care", {}, "This tool is new, or other than when you granted its service. Allowing it accepts it as it is now.") : null,
+    call.mcp_pin ? h("p.care", {}, "This tool is new, or has changed since you granted its service. If you allow it, you accept it as it is now.") : null,
     call.tool === "Bash" && call.input?.description ? h("p.hint", {}, "The agent calls it: ", quoted(call.input.description)) : null,
-    body(call, words),
+    body(call),
     where(call),
-    saysAll(call, words) ? raw(call) : null,
+    saysAll(call) ? raw(call) : null,
     h("details.note", {}, h("summary", {}, "Deny with a note"),
       h("label", { for: `${id}-note` }, "Note with a denial"), note,
       h("p.hint", { id: `${id}-note-hint` }, "The agent and the sender read it. ", h("kbd", {}, "4"), " denies.")),
     h("div.bar", {},
-      h("p.brief", { "aria-hidden": "true" }, words.verb, " ", line(words.what ?? "")),
+      h("p.brief", { "aria-hidden": "true" }, words.verb, " ", line(words.what)),
       trouble,
       choosing,
       h("p.goes", {}, h("span", {}, "What this returns goes to ", h("strong", {}, sender), "."), left),
@@ -208,7 +222,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
     decided = true;
     stop();
     const hadFocus = card.contains(document.activeElement);
-    fill(card, h("p", { role: "status" }, h("span.did", {}, headline({ ...words, changes: null, more: "" })), " — ", told), more);
+    fill(card, h("p", { role: "status" }, h("span.did", {}, headline({ ...words, added: null, more: "" })), " — ", told), more);
     card.classList.add("over");
     if (hadFocus) card.focus();
     done(stays);
@@ -223,7 +237,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
         const { rules: known } = await get(`/v1/trust/${seg(call.sender_id)}`);
         const same = known.filter((each) => each.tool === kept.tool && each.pattern === kept.pattern && each.reach === (kept.reach ?? "exact"));
         for (const each of same) await patch(`/v1/trust/${seg(call.sender_id)}`, { remove_rule: each.id });
-        fill(undo, h("p", { role: "status" }, "The rule is gone. You are asked again; a run that goes on now may still follow it until it ends."));
+        fill(undo, h("p", { role: "status" }, "The rule is removed. You are asked again, in this run too."));
         card.focus();
       } catch (error) {
         fill(place, problem(error));

@@ -13,7 +13,7 @@ const WHAT = {
   mode: "executable or not",
   renamed: "renamed",
   commits: "made by the run",
-  folded: "a folder that tools fill",
+  folded: "a folder that tools generate",
   dropped: "never put in place",
   unread: "could not be read",
 };
@@ -75,7 +75,7 @@ export function change(given, { at, query, split }) {
         // Of commits the text has messages as well.
         table = one.diff && entry.change !== "commits" ? diffTable(one.diff, `What changes in ${line(entry.path)}`) : null;
         table?.layout(split());
-        fill(body, table?.element ?? (one.diff ? plainDiff(one.diff) : h("p.quiet", {}, "There is nothing to show as text.")));
+        fill(body, table?.element ?? (one.diff ? plainDiff(one.diff) : h("p.quiet", {}, "Nothing here can be shown as text.")));
         if (table) colouring = colouring.then(colour);
       } catch (error) {
         loading = null;

@@ -16,7 +16,7 @@ function standing(told) {
   if (told.in_place) parts.push(`${plural(told.in_place, "change is", "changes are")} in place`);
   if (told.waits) parts.push(`${plural(told.waits, "change waits", "changes wait")} for you`);
   if (told.marked) parts.push(`${told.marked.toLocaleString()} of them marked`);
-  if (told.conflicts) parts.push(`${plural(told.conflicts, "is", "are")} in conflict with what you changed meanwhile`);
+  if (told.conflicts) parts.push(`${plural(told.conflicts, "is", "are")} in conflict with changes of your own`);
   return parts.length ? `${parts.join(", ")}.` : "Nothing waits.";
 }
 
@@ -194,7 +194,7 @@ export function changesCard(id, attempt, changed) {
   async function chosen() {
     const numbers = new Set([...list.querySelectorAll("input[name=change]:checked")].map((each) => Number(each.value)));
     if (!numbers.size) {
-      fill(said, h("p.care", {}, "Tick what is to be put in place."));
+      fill(said, h("p.care", {}, "Tick the changes that you want to put in place."));
       return;
     }
     await apply({ numbers: [...numbers] });
@@ -215,15 +215,15 @@ export function changesCard(id, attempt, changed) {
     const asked = { attempt, digest: told.digest, ...choice };
     const would = await post(`${at}/apply`, { ...asked, dry_run: true });
     if (would.irreversible.length) {
-      const words = `What they were before is too large to be kept: ${final(would.irreversible)}.`;
+      const words = `The earlier versions are too large to keep: ${final(would.irreversible)}.`;
       if (!(await confirm("Some of it cannot be taken back", words, "Put it in place all the same"))) return h("p.care", {}, "Nothing was changed.");
     }
     const done = await post(`${at}/apply`, asked);
-    if (!done.ok) return h("div.care", {}, h("p", {}, "Nothing was changed, since not all of it can be put in place:"), reasons(done.refused));
+    if (!done.ok) return h("div.care", {}, h("p", {}, "Nothing was changed, because some of it cannot be put in place:"), reasons(done.refused));
     return [
       h("p.done", {}, `${plural(done.landed.length, "change is", "changes are")} in place.`),
       done.irreversible.length ? h("p.care", {}, `These cannot be taken back: ${final(done.irreversible)}.`) : null,
-      done.merge.map((command) => h("p.hint", {}, "To take the commits into the branch that you are on: ", h("code", {}, line(command)))),
+      done.merge.map((command) => h("p.hint", {}, "To merge the commits into your current branch: ", h("code", {}, line(command)))),
     ];
   });
 

@@ -75,7 +75,7 @@ export function compose({ go }) {
 
   function draw() {
     fill(list, files.map((entry) => h("li", {},
-      h("span.name", {}, line(entry.name)), h("span.hint", {}, entry.upload ? bytes(entry.size) : "being read…"),
+      h("span.name", {}, line(entry.name)), h("span.hint", {}, entry.upload ? bytes(entry.size) : "reading…"),
       entry.upload ? h("button", { type: "button", "aria-label": `Remove ${line(entry.name)}`, on: { click: () => {
         files.splice(files.indexOf(entry), 1);
         remove("/v1/page/uploads", { uploads: [entry.upload] }).catch(() => {});
@@ -86,7 +86,7 @@ export function compose({ go }) {
   function describe() {
     const row = people.get(to.value);
     fill(about, row
-      ? `${row.peer_online ? "Online now" : "Offline: it waits here until their machine can be reached"}. Their agent may use ${row.scopes.tools.join(", ")}; ${askedWords(row.scopes.approval, "they")}.${row.verified ? "" : " Their key is not verified: whoever runs the broker or reads their mail could be behind it. Compare its fingerprint with them: ${line(row.fingerprint)}"}`
+      ? `${row.peer_online ? "Online now" : "Offline now: the task waits here until their machine is reachable"}. Their agent may use ${row.scopes.tools.join(", ")}; ${askedWords(row.scopes.approval, "they")}.${row.verified ? "" : " Their key is not verified: whoever runs the broker or reads their mail could be behind it. Compare its fingerprint with them: ${line(row.fingerprint)}"}`
       : "");
   }
   to.addEventListener("change", describe);
@@ -123,7 +123,7 @@ export function compose({ go }) {
   const form = h("form.compose", { on: { submit: async (event) => {
     event.preventDefault();
     await busy(event.submitter ?? form, trouble, async () => {
-      if (files.some((entry) => !entry.upload)) throw new Refused(409, "some files are still being read", "wait a moment");
+      if (files.some((entry) => !entry.upload)) throw new Refused(409, "some files are still being uploaded", "wait a moment");
       const told = await post("/v1/page/dispatches", {
         recipient: to.value,
         task: task.value,
@@ -134,20 +134,20 @@ export function compose({ go }) {
         links: links.value.split("\n").map((each) => each.trim()).filter(Boolean),
       });
       files.length = 0;
-      if (told.left_out) toast(`Left out, as their device does not understand it: ${line(told.left_out.join(", "))}`);
+      if (told.left_out) toast(`Left out, because their device does not understand it yet: ${line(told.left_out.join(", "))}`);
       go(`/dispatches/${seg(told.dispatch_id)}`);
     });
   } } },
   field("To", to), about,
-  field("Task", task, "In your own words. It arrives exactly as you write it; once it has arrived it cannot be recalled."),
+  field("Task", task, "In your own words. It arrives exactly as you write it. Once it has arrived, you cannot take it back."),
   drop,
   h("details", {}, h("summary", {}, "More: what is wanted back, background, links"),
     texts.map(({ heading, control }) => field(heading, control)),
     field("Links, one on each line", links, `At most ${limits.links}.`)),
   field("If nobody accepts it, it ends after", lifetime),
   h("div.actions", {}, h("button.primary", { type: "submit" }, "Sign and send"), button("Discard", () => go("/sent"))), trouble);
-  const nobody = h("div.empty", { hidden: true }, h("p", {}, "Nobody permits you tasks yet."),
-    h("p.quiet", {}, "You can send tasks to people who accepted an invitation of yours."),
+  const nobody = h("div.empty", { hidden: true }, h("p", {}, "Nobody lets you send them tasks yet."),
+    h("p.quiet", {}, "You can send tasks to people who have accepted your invitation."),
     h("div.actions", {}, h("a.button.primary", { href: "/invitations" }, "Invite somebody")));
 
   return {

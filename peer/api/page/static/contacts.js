@@ -55,7 +55,7 @@ export function contacts() {
                       h("strong", {}, row.direction === "incoming" ? "May send to you: " : "You may send to them: "),
                       OPEN.has(row.status) ? summary(row) : "", row.status === "active" ? "" : ` (${STATUS[row.status] ?? row.status})`))))))
           : h("div.empty", {}, h("p", {}, "You have no contacts yet."),
-              h("p.quiet", {}, "Whoever accepts an invitation of yours is one, and so is whoever you permit to send you tasks."),
+              h("p.quiet", {}, "People who accept your invitation appear here, and so do people whose invitation you accept."),
               h("div.actions", {}, h("a.button.primary", { href: "/invitations" }, "Invite somebody"))),
       );
     } catch (error) {
@@ -75,7 +75,7 @@ export function contacts() {
 export function contact({ peer }) {
   const head = h("div", {}, h("h1", {}, line(peer)), h("p.quiet", {}, "Loading…"));
   const body = h("div");
-  const compare = h("div");
+  const compare = h("div", { hidden: true });
   let shown = "";
   let alias = "";
   const naming = aliasForm();
@@ -117,7 +117,8 @@ export function contact({ peer }) {
       const { trust } = await get("/v1/contacts");
       const rows = trust.filter((row) => row.peer === peer);
       if (!rows.length) {
-        fill(head, h("h1", {}, line(peer)), h("p", {}, "This is no contact of yours."), h("p", {}, h("a", { href: "/contacts" }, "All contacts")));
+        fill(head, h("p.crumb", {}, h("a", { href: "/contacts" }, "Contacts")), h("h1", {}, line(peer)), h("p", {}, "This is not one of your contacts."));
+        compare.hidden = true;
         return;
       }
       fill(head,
@@ -125,6 +126,7 @@ export function contact({ peer }) {
         h("div.head", {}, h("h1", {}, h("span.person", {}, line(rows[0].alias || peer))), naming.button),
         rows[0].alias ? h("p.address", {}, line(peer)) : null, naming.place,
         h("p.facts", {}, online(rows[0]), path(rows[0]), verified(rows[0]), rows[0].blocked ? h("span.badge", { "data-kind": "care" }, "blocked") : null));
+      compare.hidden = false;
       alias = rows[0].alias || "";
       const incoming = rows.find((row) => row.direction === "incoming");
       const outgoing = rows.find((row) => row.direction === "outgoing");
@@ -140,7 +142,7 @@ export function contact({ peer }) {
 
   function none() {
     return h("section.card", {}, h("h2", {}, "They may not send you tasks"),
-      h("p.quiet", {}, "Only after they invited you and you accepted."));
+      h("p.quiet", {}, "They can, once they have invited you and you have accepted."));
   }
 
   function mine(row) {
@@ -160,7 +162,7 @@ export function contact({ peer }) {
     };
     const revoke = async (event) => {
       const pressed = event.currentTarget;
-      const words = "Whatever runs for them is stopped at once, and nothing more is taken in. To permit it again, they have to invite you anew.";
+      const words = "Their running tasks are stopped at once, and new ones are refused. To send you tasks again, they have to invite you again.";
       if (!(await confirm(`Revoke what you permitted ${line(peer)}?`, words, "Revoke"))) return;
       await busy(pressed, trouble, () => post(`/v1/trust/${seg(peer)}/revoke`));
       await load();
@@ -168,7 +170,12 @@ export function contact({ peer }) {
     const edit = async (event) => {
       await busy(event.currentTarget, trouble, async () => {
         const options = await choices();
-        editor.replaceChildren(editForm(row, options, () => editor.replaceChildren(), revoke));
+        const close = () => {
+          editor.replaceChildren();
+          permits.hidden = false;
+        };
+        editor.replaceChildren(editForm(row, options, close, revoke));
+        permits.hidden = true; // the form shows what it would permit, in the same words
         editor.querySelector("input")?.focus();
       });
     };
@@ -194,7 +201,7 @@ export function contact({ peer }) {
     if (!row.rules?.length) return null;
     const trouble = h("div");
     return h("section", {},
-      h("h3", {}, "Always allowed, since you said so"),
+      h("h3", {}, "Always allowed by you"),
       h("ul.rules", {}, row.rules.map((each) =>
         h("li", {}, h("code", {}, rule(each)), h("span.hint", {}, `since ${whole(each.created)}`),
           h("button", { type: "button", "aria-label": `Remove the rule ${rule(each)}`,
@@ -232,7 +239,7 @@ export function contact({ peer }) {
       }
       await withConfirmation(pressed, trouble, peer, confirmed, async (confirm_unverified) => {
         await patch(`/v1/trust/${seg(peer)}`, { ...changes, ...form.shown(), confirm_unverified });
-        toast("Saved. It holds from now on.");
+        toast("Saved.");
         shown = "";
         await load();
       });
@@ -246,7 +253,7 @@ export function contact({ peer }) {
     try {
       const told = await get(`/v1/page/contacts/${seg(peer)}/safety`);
       fill(place,
-        h("p", {}, "Compare the safety number with them, by telephone or in person. If you both see the same, nobody stands between you."),
+        h("p", {}, "Compare the safety number with them, by phone or in person. If you both see the same number, nobody stands between you."),
         h("p.digits", { "aria-label": "Safety number" }, told.safety_number),
         h("dl.pairs", {},
           h("dt", {}, "Their fingerprint"), h("dd.digits", {}, told.fingerprint, h("span.hint", {}, told.words)),
@@ -277,7 +284,7 @@ export async function withConfirmation(pressed, place, who, confirmed, work) {
     } catch (error) {
       if (error.code !== 409 || confirmed || !/unverified/.test(error.message)) throw error;
       const words = `${error.message}. Anybody in control of their mailbox or of the broker could be asking. Compare the fingerprint with ${line(who)} by telephone or in person first.`;
-      if (await confirm("Permit this to somebody whose key nobody compared?", words, "I compared it: permit")) await work(true);
+      if (await confirm("Permit this although you have not verified their key?", words, "I compared it: permit")) await work(true);
     }
   });
 }

@@ -1,6 +1,6 @@
 // Text to be copied: an address to give away, a command for a terminal.
 
-import { button, h } from "./dom.js";
+import { button, h, withCode } from "./dom.js";
 
 /** A text with a button that copies it; where the browser does not let the page, it is selected. */
 export function copyable(text, label = "To copy") {
@@ -14,11 +14,6 @@ export function copyable(text, label = "To copy") {
       getSelection().selectAllChildren(shown);
     }
   }));
-}
-
-/** Words of ours in which commands stand in backticks: those become code. */
-export function withCode(words) {
-  return String(words).split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 }
 
 /** A fix: its command to copy if it is nothing but one, else its words. */

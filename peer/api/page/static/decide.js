@@ -33,7 +33,7 @@ export function decideForm(item, decided) {
     placeholder: "/home/you/code/project",
     autocomplete: "off",
     spellcheck: "false",
-    "aria-label": "The folder it shall run in",
+    "aria-label": "Folder to run it in",
     on: {
       input: () => {
         form.querySelector(`input[value="${OTHER}"]`).checked = true;
@@ -76,18 +76,18 @@ export function decideForm(item, decided) {
     const cwd = value === OTHER ? other.value.trim() : value;
     if (value === OTHER && !cwd) {
       other.focus();
-      throw { message: "no folder was named", fix: "type the folder it shall run in, or choose another place" };
+      throw { message: "no folder was named", fix: "type a folder, or choose another place" };
     }
     if (value === OTHER && warned !== cwd) {
       const { cwd: real, obstacles, link } = await get(`/v1/dispatches/${seg(item.dispatch_id)}/folder?cwd=${encodeURIComponent(cwd)}`);
       if (link) {
         // Its obstacles are told with the next press.
         other.value = real;
-        throw { message: `nothing runs yet: ${line(cwd)} leads to ${line(real)}`, fix: "accept once more to run it there" };
+        throw { message: `nothing runs yet: ${line(cwd)} leads to ${line(real)}`, fix: "accept again to run it there" };
       }
       if (obstacles.length) {
         warned = cwd;
-        throw { message: `in a run there, ${obstacles.join("; ")}`, fix: "accept once more to run it all the same" };
+        throw { message: `in a run there, ${obstacles.join("; ")}`, fix: "accept again to run it anyway" };
       }
     }
     await settle(() => post(`/v1/dispatches/${seg(item.dispatch_id)}/accept`, { cwd }), "Accepted: it starts now.");

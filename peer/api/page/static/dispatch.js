@@ -93,7 +93,7 @@ export function dispatch({ id }) {
   const changes = h("div");
   const sets = new Map(); // attempt → its card and how it stood when it was drawn
   const task = h("div");
-  const trace = traceView(() => ({ folder: item?.cwd ?? "", reply: item?.result?.reply ?? "" }));
+  const trace = traceView(() => ({ reply: item?.result?.reply ?? "" }));
   let item = null;
   let drawn = "";
   let result = "";
@@ -181,7 +181,7 @@ export function dispatch({ id }) {
   function cancel() {
     const trouble = h("div");
     const stopIt = async () => {
-      const words = item.direction === "sent" ? "It is taken back, and a run of it is stopped." : "The run is stopped at once.";
+      const words = item.direction === "sent" ? "It is taken back. If it is running, the run is stopped." : "The run is stopped at once.";
       if (!(await confirm("Cancel this dispatch?", words, "Cancel it"))) return;
       await busy(trouble.previousSibling, trouble, async () => {
         try {
@@ -198,7 +198,7 @@ export function dispatch({ id }) {
   async function decided(words, error = null) {
     await load();
     if (words) fill(said, h("p.done", {}, words));
-    else if (error) fill(said, h("p.care", {}, `Nothing to decide any more. ${endedWords(item) || already()}.`));
+    else if (error) fill(said, h("p.care", {}, `There is nothing left to decide. ${endedWords(item) || already()}.`));
     document.getElementById("main").focus();
   }
 

@@ -81,13 +81,18 @@ export function button(text, click, kind = "") {
   return h(kind ? `button.${kind}` : "button", { type: "button", on: { click } }, text);
 }
 
+/** Words of ours in which commands stand in backticks: those become code. */
+export function withCode(words) {
+  return String(words).split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
+}
+
 /** What went wrong and what helps, read aloud. */
 export function problem(error) {
   return h(
     "div.problem",
     { role: "alert" },
     h("p", {}, capital(error.message || String(error))),
-    error.fix ? h("p.hint", {}, `What helps: ${error.fix}`) : null,
+    error.fix ? h("p.hint", {}, "What helps: ", withCode(error.fix)) : null,
   );
 }
 
@@ -128,9 +133,15 @@ export function confirm(title, text, yes, kind = "danger") {
   });
 }
 
-/** Say something for a moment, and to a screen reader. */
+const TOASTS = 3; // at once: the oldest makes room
+
+/** Say something for a moment, and to a screen reader. What is said of the same place before goes. */
 export function toast(text, href = null) {
-  const made = h("div.toast", {}, href ? h("a", { href }, text) : text);
+  const made = h("div.toast", { "data-href": href }, href ? h("a", { href }, text) : h("span", {}, text),
+    h("button", { type: "button", "aria-label": "Dismiss", on: { click: () => made.remove() } }, "×"));
+  const shown = [...byId("toasts").children];
+  for (const each of shown) if (href && each.dataset.href === href) each.remove();
+  if (shown.length >= TOASTS) shown[0].remove();
   byId("toasts").append(made);
   setTimeout(() => made.remove(), 8000);
 }

@@ -18,7 +18,7 @@ function whetherHere(file) {
 
 /** A picture as dots on a canvas: its bytes are decoded as a picture or not at all, and are never a document or an address. */
 async function picture(id, role, position, file, told, room) {
-  if (!PICTURES.has(told.type)) throw new Error("no picture that is shown here");
+  if (!PICTURES.has(told.type)) throw new Error("this kind of picture is not shown here");
   if (file.size > LARGEST) return h("p.hint", {}, `A picture of ${bytes(file.size)}: save it to see it.`);
   const response = await request("GET", `/v1/dispatches/${seg(id)}/files/${role}/${position}`);
   const scale = Math.min(1, (room * devicePixelRatio) / told.width, (TALLEST * devicePixelRatio) / told.height);
@@ -36,7 +36,7 @@ async function decoded(blob, resizeWidth, resizeHeight) {
   try {
     return await createImageBitmap(blob, { resizeWidth, resizeHeight, resizeQuality: "high" });
   } catch {
-    throw { message: "this picture is broken, or not what it says it is", fix: "save it to look at it otherwise" };
+    throw { message: "this picture is broken, or is not a picture", fix: "save it, and open it in another program" };
   }
 }
 

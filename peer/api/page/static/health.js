@@ -1,8 +1,7 @@
 // Whether every part of this machine works, with what fixes it; and who I am.
 
 import { get } from "./api.js";
-import { withCode } from "./copy.js";
-import { button, fill, h, problem } from "./dom.js";
+import { button, fill, h, problem, withCode } from "./dom.js";
 import { line } from "./text.js";
 
 export function health() {
@@ -13,7 +12,7 @@ export function health() {
   async function check() {
     again.disabled = true;
     checks.setAttribute("aria-busy", "true");
-    fill(checks, h("p.quiet", {}, "Checking every part, live. The sandbox is proven, which takes a few seconds…"));
+    fill(checks, h("p.quiet", {}, "Checking every part. Proving the sandbox takes a few seconds…"));
     try {
       const [own, live] = await Promise.all([get("/v1/page/permissions"), get("/v1/doctor")]);
       const all = [...own.checks, ...live.checks];

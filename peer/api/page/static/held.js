@@ -5,11 +5,11 @@ import { busy, button, choice, confirm, fill, fresh, h, problem } from "./dom.js
 import { fileList } from "./files.js";
 import { factsLine } from "./outcome.js";
 import { replyView } from "./reply.js";
-import { line } from "./text.js";
+import { cut, line } from "./text.js";
 import { eventList } from "./trace.js";
 
 const PAGE = 200;
-const PARTS = [["reply", "The reply"], ["trace", "The events, which repeat the rest"], ["files", "The files"]];
+const PARTS = [["reply", "The reply"], ["trace", "The events (they repeat the reply and the files)"], ["files", "The files"]];
 
 /** The card of a held result. `item`: the dispatch; `decided(words, error)`: called after a decision. */
 export function heldCard(item, decided) {
@@ -23,7 +23,7 @@ export function heldCard(item, decided) {
   let next = 0;
 
   async function read() {
-    const page = await get(`${at}/held?limit=${PAGE}&after=${next}`);
+    const page = await get(`/v1/page/dispatches/${seg(item.dispatch_id)}/held?limit=${PAGE}&after=${next}`);
     events.append(eventList(page.events));
     next = page.next;
     fill(more, page.more ? button("Show more", (event) => busy(event.currentTarget, trouble, read), "plain") : null);
@@ -65,7 +65,7 @@ export function heldCard(item, decided) {
   });
 
   async function decline() {
-    if (!(await confirm("Send nothing of it?", `${peer} is told that you declined, and nothing of what the run did or found.`, "Send nothing"))) return;
+    if (!(await confirm("Send nothing?", `${peer} is told that you declined, and nothing of what the run did or found.`, "Send nothing"))) return;
     await decide(async () => {
       await post(`${at}/decline`, {});
       return "Declined: nothing of the run is sent.";
@@ -80,13 +80,13 @@ export function heldCard(item, decided) {
     if (box.disabled) box.checked = false;
   }
 
-  fill(actions, button(`Send it to ${peer}`, send, "primary"), button("Send nothing of it", decline, "danger"));
+  fill(actions, button(`Send it to ${cut(peer, 40)}`, send, "primary"), button("Send nothing of it", decline, "danger"));
   const element = h("section.card", { "aria-labelledby": title },
     h("h2", { id: title }, "Not sent yet"),
-    h("p", {}, `The run has ended (${line(held.status)}). ${peer} knows that, and nothing else of it, until you have looked.`),
+    h("p", {}, `The run ${held.status === "completed" ? "is done" : `has ended: ${line(held.status)}`}. ${peer} knows that it has ended, and gets nothing else until you send it.`),
     held.reason ? h("p.care", {}, line(held.reason)) : null,
     factsLine(held),
-    held.reply ? replyView(item.dispatch_id, held.reply) : h("p.quiet", {}, "It gave no answer in words."),
+    held.reply ? replyView(item.dispatch_id, held.reply) : h("p.quiet", {}, "The agent gave no answer in words."),
     fileList(item.dispatch_id, "returned", held.files, "Returned files"),
     trace,
     h("fieldset", { on: { change: settle } }, h("legend", {}, "What is sent"), parts),

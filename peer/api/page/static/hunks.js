@@ -55,13 +55,6 @@ export function read(diff) {
 
 const row = (sign, line, old, new_) => ({ sign, text: line.slice(1), old, new: new_, ended: true, apart: false, mate: null });
 
-/** Return how many lines a diff adds, removes and keeps, as {added, removed, kept}; null for what is none. */
-export function counts(diff) {
-  const rows = read(diff)?.rows ?? [];
-  const of = (sign) => rows.filter((each) => each.sign === sign).length;
-  return rows.length ? { added: of("+"), removed: of("-"), kept: of(" ") } : null;
-}
-
 /** Yield the pairs of removed and added rows that stand together. */
 function* replaced(rows) {
   let removed = [];

@@ -27,9 +27,9 @@ export function invitations() {
       const open = told.received.filter((each) => each.status === "open");
       if (!answering || !open.some((each) => each.token === answering)) {
         answering = "";
-        fill(received, open.length ? h("ul.cards", {}, open.map((each) => h("li.card", {}, asks(each)))) : h("p.quiet", {}, "Nobody waits for an answer."));
+        fill(received, open.length ? h("ul.cards", {}, open.map((each) => h("li.card", {}, asks(each)))) : h("p.quiet", {}, "Nobody is waiting for your answer."));
       }
-      fill(sent, told.sent.length ? h("ul.plain-list", {}, told.sent.map(mine)) : h("p.quiet", {}, "You have invited nobody yet."));
+      fill(sent, told.sent.length ? h("ul.plain-list", {}, told.sent.map(mine)) : h("p.quiet", {}, "You have not invited anybody yet."));
     } catch (error) {
       fill(received, problem(error));
     }
@@ -58,7 +58,7 @@ export function invitations() {
     return [
       h("h3", {}, h("span.person", {}, line(item.from)), " asks to send you tasks"),
       h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "verified by its address" : "not verified: came by mail alone"),
-      h("p.hint.digits", {}, "Their fingerprint: ", item.fingerprint),
+      h("p.hint", {}, "Their fingerprint: ", h("span.digits", {}, item.fingerprint)),
       h("div.actions", {}, button("Choose what to permit", answer, "primary"), button("Decline", no), button("Block", block)),
       wrong, place,
     ];
@@ -79,7 +79,7 @@ export function invitations() {
       h("span.hint", {}, item.status === "open" ? `until ${whole(item.expires)}` : whole(item.created)),
       item.status === "open"
         ? [item.link ? copyable(item.link) : null,
-           item.page ? [h("p.hint", {}, "This page explains it to them; it lacks what proves who you are:"), copyable(item.page)] : null,
+           item.page ? [h("p.hint", {}, "A page that explains it to them. It does not prove who you are:"), copyable(item.page)] : null,
            h("div.actions", {}, button("Take it back", async (event) => {
              await busy(event.currentTarget, wrong, () => remove(`/v1/invitations/${seg(item.token)}`));
              shown = "";
@@ -118,13 +118,13 @@ export function inviteForm(invited) {
       email.value = "";
       fill(made, h("div.done", { role: "status" },
         h("p", {}, told.existing ? `Your invitation to ${line(told.to)} is open already.` : told.emailed ? `${line(told.to)} gets a mail.` : `No mail was sent: give ${line(told.to)} this address yourself.`),
-        h("p.hint", {}, "The address also proves to both of you who the other is. Send it in a way that only they can read; they paste it where they look at invitations."),
+        h("p.hint", {}, "The address also proves to each of you who the other is. Send it in a way that only they can read. They paste it under Invitations, or give it to dispatch join."),
         copyable(told.link)));
       await invited();
     });
   } } },
   h("h2", {}, "Ask somebody"),
-  h("p.quiet", {}, "They choose what your tasks may do on their machine. Nothing is permitted before."),
+  h("p.quiet", {}, "They choose what your tasks may do on their machine. Until then, nothing is permitted."),
   field("Their e-mail address", email),
   h("div.actions", {}, h("button.primary", { type: "submit" }, "Invite")), trouble, made);
   return { element };
@@ -182,6 +182,6 @@ async function answerForm(token, finished) {
   }
   return h("form.editor", { on: { submit: (event) => event.preventDefault() } },
     h("p", {}, line(offer.standing)),
-    (offer.mcp_servers_left_out ?? []).map((each) => h("p.hint", {}, `Not to be granted: ${each}`)),
+    (offer.mcp_servers_left_out ?? []).map((each) => h("p.hint", {}, `Cannot be granted: ${each}`)),
     form.element, h("div.actions", {}, yes), wrong);
 }

@@ -91,7 +91,7 @@ export const sent = list({
   empty(status) {
     if (status) return emptiness("Nothing here.", "");
     if (!recipients().length)
-      return emptiness("You have sent nothing yet.", "You can send tasks to people who accepted an invitation of yours.", [["Invite somebody", "/invitations", "primary"]]);
+      return emptiness("You have sent nothing yet.", "You can send tasks to people who have accepted your invitation.", [["Invite somebody", "/invitations", "primary"]]);
     return emptiness("You have sent nothing yet.", "Describe a task in plain words. It is signed, and waits until its recipient accepts it.", [
       ["Send a task to a contact", "/compose", "primary"],
     ]);

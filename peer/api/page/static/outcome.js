@@ -66,7 +66,7 @@ export function resultCard(item) {
   return h("section.card.result", { "aria-labelledby": "result-title" },
     h("h2", { id: "result-title" }, failed ? "How it ended" : "Result"),
     factsLine(told),
-    told.reply ? replyView(item.dispatch_id, told.reply) : h("p.quiet", {}, "It gave no answer in words."),
+    told.reply ? replyView(item.dispatch_id, told.reply) : h("p.quiet", {}, "The agent gave no answer in words."),
     fileList(item.dispatch_id, "returned", told.files ?? [], "Returned files"),
     item.landing ? h("p.landing", {}, `Changes: ${item.landing.words}.`) : null,
     receipt(item.dispatch_id, told));

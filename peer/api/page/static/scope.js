@@ -61,15 +61,15 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
   const folders = h("textarea", { id: "folders", rows: "2", spellcheck: "false", placeholder: "/home/you/code/project",
     value: before && before.paths !== "none" ? before.paths.join("\n") : "" });
   const approval = h("fieldset", {},
-    h("legend", {}, "Are you asked before each step?"),
+    h("legend", {}, "Do you want to be asked before each step?"),
     choice("radio", "approval", "manual", "Yes, every time", "No answer within two minutes means no.", { checked: (before?.approval ?? "manual") === "manual" }),
     choice("radio", "approval", "review", "No, but nothing is sent before you have looked",
       "Steps inside the folders’ views are done at once; the answer, the trace and files wait for you at the end.", { checked: before?.approval === "review" }),
-    choice("radio", "approval", "auto", "No", "Once you accepted a task, permitted steps are done at once.", { checked: before?.approval === "auto" }));
+    choice("radio", "approval", "auto", "No", "Once you have accepted a task, permitted steps run without asking.", { checked: before?.approval === "auto" }));
   const apply = h("fieldset", {},
-    h("legend", {}, "What becomes of changes in your folders?"),
+    h("legend", {}, "What happens to changes in your folders?"),
     choice("radio", "apply", "review", "They wait for you", "A run works on a view; you look, then put in place what you want.", { checked: (before?.apply ?? "review") === "review" }),
-    choice("radio", "apply", "auto", "Put in place when a run has completed", "What programs would obey unasked waits all the same.", { checked: before?.apply === "auto" }));
+    choice("radio", "apply", "auto", "Put in place when a run has completed", "Changes that programs would obey without asking still wait.", { checked: before?.apply === "auto" }));
   const toolchains = h("textarea", { id: "toolchains", rows: "2", spellcheck: "false", placeholder: "auto",
     value: before && before.toolchains !== "default" ? before.toolchains.join("\n") : "" });
   const network = h("textarea", { id: "network", rows: "2", spellcheck: "false", placeholder: "none",
@@ -77,9 +77,9 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
   const perDay = h("input", { type: "number", min: "1", max: "1000", id: "per-day", value: String(before?.max_per_day ?? 50) });
   const expires = h("input", { id: "expires", autocomplete: "off", value: before ? before.expires : "never" });
   const results = h("fieldset", {},
-    h("legend", {}, "What they are told of a run"),
+    h("legend", {}, "What they are told about a run"),
     choice("radio", "results", "full", "Everything it reads and does", "", { checked: (before?.results ?? "full") === "full" }),
-    choice("radio", "results", "redacted", "The answer and returned files only", "Of the steps only how many and how large.", { checked: before?.results === "redacted" }));
+    choice("radio", "results", "redacted", "The answer and returned files only", "Of the steps, only how many and how large.", { checked: before?.results === "redacted" }));
   const budget = before?.budget ?? { minutes: 60, turns: 100, usd: 5, output_bytes: 100 * MB, network_bytes: 1000 * MB };
   const minutes = h("input", { type: "number", min: "1", max: "1440", id: "minutes", value: String(budget.minutes) });
   const turns = h("input", { type: "number", min: "1", max: "1000", id: "turns", value: String(budget.turns) });
@@ -89,7 +89,7 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
   const traffic = h("input", { type: "number", min: "1", max: "1000000", id: "traffic", value: String(Math.round(budget.network_bytes / MB)) });
 
   const rest = h("div", { hidden: number === 0 || number === 5 },
-    field("Only in these folders, one on each line", folders, "Empty: only the one folder that you confirm each time you accept."),
+    field("Only in these folders, one per line", folders, "Empty: only the one folder that you confirm each time you accept."),
     approval,
     apply,
     h("details", {},
@@ -97,10 +97,10 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
       h("div.grid", {}, field("Tasks a day", perDay), field("Minutes for each", minutes), field("Turns of the agent", turns),
         field("US dollars for each", usd), field("Megabytes returned", output), field("Megabytes over the network", traffic),
         field("It ends", expires, "30d, 2027-01-31, or never")),
-      field("Programs it sees beside the system’s own, one on each line", toolchains,
-        "auto: the toolchains that are found for a project. none. Or folders and programs. Empty: as your settings say."),
-      field("What its programs may reach, one on each line", network,
-        "Hosts, over HTTPS: whatever a run can read can leave to them. packages: those that lock files name. Empty: nothing."),
+      field("Programs it sees besides the system’s own, one per line", toolchains,
+        "auto (the toolchains found for a project), none, or folders and programs. Empty: as in your settings."),
+      field("What its programs may reach, one per line", network,
+        "Hosts, over HTTPS: a run can send them whatever it can read. packages: those named in lock files. Empty: nothing."),
       results));
   const preview = h("section.preview", { "aria-live": "polite", "aria-label": "What this would permit" });
   const element = h("div.scope", { on: { input: update, change: update } },

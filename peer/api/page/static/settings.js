@@ -1,8 +1,8 @@
 // Settings: what this browser does, and what `dispatch config list` shows of this machine; what is safe to change here can be.
 
 import { get, patch, remove } from "./api.js";
-import { copyable, withCode } from "./copy.js";
-import { busy, button, choice, field, fill, h, problem, toast } from "./dom.js";
+import { copyable } from "./copy.js";
+import { busy, button, choice, field, fill, h, problem, toast, withCode } from "./dom.js";
 import { keysOn, setKeys, showKeys } from "./keys.js";
 import { askPermission, permission } from "./notify.js";
 import { changes, setNotifications, state } from "./state.js";
@@ -10,7 +10,8 @@ import { line } from "./text.js";
 
 const GROUPS = [
   ["What runs here", ["roots", "runtime", "script", "toolchains", "model.name", "model.price", "model.api_key", "model.base_url", "model.ca_file", "model.proxy"]],
-  ["How you are asked", ["approval_ui"]],
+  ["How you are asked", ["approval_ui", "session_events"]],
+  ["Hearing of it away from the desk", ["notify_url", "notify_token", "notify_email", "smtp", "smtp_password"]],
   ["Reaching others", ["lan", "map_port", "relays", "relay_token", "listen", "port"]],
   ["Who you are", ["email", "device_name", "broker", "brokers", "token"]],
   ["What is kept", ["retention_days", "retention_mb"]],
@@ -21,6 +22,8 @@ const NAMES = {
   approval_ui: "Questions in an agent’s session", lan: "Local network", map_port: "Port of the router", relays: "Relays", relay_token: "Secret of your relay",
   listen: "Listens on", port: "Port of this page", email: "Your address", device_name: "Name of this device", broker: "Broker", brokers: "Further brokers",
   token: "Sign-in at the broker", retention_days: "Days kept", retention_mb: "Megabytes kept",
+  session_events: "News in a session of Claude Code", notify_url: "ntfy topic", notify_token: "Token of the ntfy server", notify_email: "Mail to",
+  smtp: "Mail server", smtp_password: "Password of the mail server",
 };
 const SWITCHES = { lan: ["on", "off"], map_port: ["on", "off"], approval_ui: ["picker", "form"] };
 
@@ -59,7 +62,7 @@ export function settings() {
   drawNotifications();
   changes.addEventListener("notifications", drawNotifications);
 
-  const single = choice("checkbox", "keys", "on", "Single-key shortcuts", "Such as / for the search and g i for the inbox. Keys that answer a call stay.",
+  const single = choice("checkbox", "keys", "on", "Single-key shortcuts", "Such as / for search and g i for the inbox. The keys that answer a call always work.",
     { checked: keysOn(), on: { change: (event) => setKeys(event.currentTarget.checked) } });
 
   const out = async (event) => {
@@ -108,11 +111,11 @@ export function settings() {
           await busy(event.submitter ?? form, wrong, async () => {
             item.value = (await changeSetting(item.key, control.value)).value;
             close();
-            toast("Saved. It holds from now on.");
+            toast("Saved.");
           });
         },
         keydown: (event) => event.key === "Escape" && close(),
-      } }, field(`New value of ${title}`, control, options ? "" : "Empty: as usual."), h("div.actions", {}, h("button.primary", { type: "submit" }, "Save"), button("Cancel", close)));
+      } }, field(`New value of ${title}`, control, options ? "" : "Empty: the default."), h("div.actions", {}, h("button.primary", { type: "submit" }, "Save"), button("Cancel", close)));
       fill(body, form);
       control.focus();
     }
@@ -139,7 +142,7 @@ export function settings() {
     content: [h("h1", {}, "Settings"),
       h("section.card", {}, h("h2", {}, "This page"), setting, single,
         h("div.actions", {}, button("All shortcuts", showKeys), button("Sign out", out)), trouble),
-      h("p.quiet", {}, withCode("The settings of this machine, as `dispatch config list` has them. What decides whom this machine trusts, where its key goes, or what is deleted, is changed in a terminal.")),
+      h("p.quiet", {}, withCode("The settings of this machine, as `dispatch config list` shows them. Settings that decide whom this machine trusts, where its key goes, or what is deleted can only be changed in a terminal.")),
       place],
     ready: load(),
     settings: load,

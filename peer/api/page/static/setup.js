@@ -2,8 +2,8 @@
 // And the banner that says on every view what keeps this machine from running tasks.
 
 import { Refused, get, post, remove, seg } from "./api.js";
-import { copyable, fix, withCode } from "./copy.js";
-import { busy, button, byId, field, fill, h, problem, toast } from "./dom.js";
+import { copyable, fix } from "./copy.js";
+import { busy, button, byId, field, fill, h, problem, toast, withCode } from "./dom.js";
 import { inviteForm, pasteForm } from "./invitations.js";
 import { howMany, nameOf, people, recipients } from "./people.js";
 import { changeSetting } from "./settings.js";
@@ -61,7 +61,7 @@ function take(now) {
 /** What keeps this machine from running tasks, as [words, what mends it]; null for nothing. */
 function missing() {
   if (!known || !state.hasIdentity) return null;
-  if (!part("sign-in").done) return ["You are not signed in at a broker, so contacts may not find this machine.", h("a.button", { href: "/setup?step=sign-in" }, "Sign in")];
+  if (!part("sign-in").done) return ["You are not signed in to a broker, so contacts may not find this machine.", h("a.button", { href: "/setup?step=sign-in" }, "Sign in")];
   if (skipped().has("run") || known.can_run) return null;
   const sandbox = known.sandbox;
   if (!part("model key").done) return ["No task can run on this machine yet: its agent has no model key.", h("a.button", { href: "/setup?step=run" }, "Set the model key")];
@@ -113,7 +113,7 @@ export function setup() {
     const finished = place.querySelector(".finished");
     if (finished.hidden === (open().length === 0)) {
       finished.hidden = open().length > 0;
-      fill(finished, done === 4 ? h("p", {}, h("strong", {}, "This machine is set up.")) : h("p", {}, "The rest is skipped, and can be done here at any time."),
+      fill(finished, done === 4 ? h("p", {}, h("strong", {}, "This machine is set up.")) : h("p", {}, "You skipped the rest. You can do it here at any time."),
         state.hasIdentity ? h("div.actions", {}, h("a.button.primary", { href: "/inbox" }, "To the inbox")) : null);
     }
   }
@@ -170,12 +170,12 @@ export function setup() {
       await busy(event.submitter ?? form, trouble, async () => take(await post("/v1/page/setup/sign-in", { broker: broker.value, email: known.email ? "" : email.value })));
     } } },
     h("p", {}, "A broker tells your contacts’ machines where yours is. It sees no task, no file and no result."),
-    field("The broker’s address", broker, "Whoever invited you can name theirs."),
-    field("Your e-mail address", email, "It is what others call you here: your user id."),
+    field("The broker’s address", broker, "If somebody invited you, ask them which broker they use."),
+    field("Your e-mail address", email, "Others know you by it: it is your user id."),
     h("div.actions", {}, h("button.primary", { type: "submit" }, "Get a code")), trouble,
     h("details", {}, h("summary", {}, "In a terminal, or with a broker of your own"),
       h("p", {}, "This signs in without the page:"), copyable("dispatch login --broker URL", "Command for a terminal"),
-      h("p", {}, "A small host of yours can be the broker:"), copyable("dispatch-rendezvous serve", "Command for a terminal")));
+      h("p", {}, "A small server of your own can be the broker:"), copyable("dispatch-rendezvous serve", "Command for a terminal")));
 
     function asking(now) {
       const left = h("span.due", {}, duration(now.expires_in));
@@ -256,9 +256,9 @@ export function setup() {
         await readSetup();
       });
     } } },
-    field("Folders that hold your projects, comma-separated", roots, "A task may name a project, which is looked for there. Nobody gets into a folder that you did not grant."),
+    field("Folders that hold your projects, comma-separated", roots, "If a task names a project, it is looked for there. Nobody gets access to a folder that you did not grant."),
     h("div.actions", {}, h("button", { type: "submit" }, "Save")), rootsTrouble);
-    fill(element, h("p", {}, "What others send you runs in a sandbox on this machine, with your agent, each time only after you accepted it."), key, sandbox, projects);
+    fill(element, h("p", {}, "Tasks that others send you run in a sandbox on this machine, with your agent, and only after you have accepted them."), key, sandbox, projects);
 
     async function prove() {
       if (proving || known.sandbox.state !== "possible") return;
@@ -307,7 +307,7 @@ export function setup() {
 
   // --- people, and a first task
 
-  const afterSignIn = () => h("p.quiet", {}, "This comes once you have signed in.");
+  const afterSignIn = () => h("p.quiet", {}, "Sign in first.");
 
   function peopleStep() {
     const element = h("div");
@@ -323,7 +323,7 @@ export function setup() {
           fill(element, afterSignIn());
           return;
         }
-        fill(element, h("p", {}, "You can send tasks to people who accepted an invitation of yours, and get tasks from people whose invitation you accepted."),
+        fill(element, h("p", {}, "You can send tasks to people who have accepted your invitation, and receive tasks from people whose invitation you have accepted."),
           inviteForm(async () => {
             invited = true;
             tell();
@@ -349,7 +349,7 @@ export function setup() {
           whom.length
             ? [h("p", {}, "Send somebody a task, in your own words. They are asked before anything runs."),
                h("div.actions.below", {}, whom.map(({ peer }) => h("a.button.primary", { href: `/compose?to=${seg(peer)}` }, `New dispatch to ${cut(line(nameOf(peer)), 40)}`)))]
-            : h("p", {}, state.hasIdentity ? "Nobody permits you tasks yet." : "Without a contact, or before you have signed in:"),
+            : h("p", {}, state.hasIdentity ? "Nobody lets you send them tasks yet." : "Without a contact, or before you have signed in:"),
           h("p", {}, withCode("`dispatch demo` in a terminal shows one dispatch from invitation to result, with nothing of yours:")),
           copyable("dispatch demo", "Command for a terminal"));
       },

@@ -1,7 +1,7 @@
 // What happened in a run: one line for each call, with all of it behind that; what the agent said; how the run went on.
 // A long one is drawn as far as it is in sight; a shorter one whole, so that the browser finds words in it.
 
-import { headline, inWords, pairs } from "./call.js";
+import { headline, pairs } from "./call.js";
 import { h, long } from "./dom.js";
 import { clock, cut, plural, quoted, word } from "./text.js";
 import { Windowed } from "./windowed.js";
@@ -9,9 +9,9 @@ import { Windowed } from "./windowed.js";
 const BY = {
   scope: "by the edge’s scope",
   rule: "by a stored rule",
-  session: "as before in this run",
+  session: "as granted for this run",
   person: "by a person",
-  timeout: "since two minutes had passed",
+  timeout: "because two minutes had passed",
   edge: "by the edge",
 };
 const SHORT = 1500;
@@ -48,7 +48,7 @@ function callBody({ call, answer, result }) {
     result ? [h("p.hint", {}, result.ok === false ? "What came back, as it did not work:" : "What came back:"), long(String(result.output ?? ""), SHORT)] : null);
 }
 
-function callRow(step, { folder, whole }) {
+function callRow(step, { whole }) {
   const { call, answer, result } = step;
   const [words, kind] = outcome(step);
   const body = h("div");
@@ -60,7 +60,7 @@ function callRow(step, { folder, whole }) {
     } },
   },
   h("summary", {},
-    h("span.does", {}, headline(inWords({ tool: call.tool, input: call.input }, folder))),
+    h("span.does", {}, headline(call.words)),
     h("span.outcome", {}, h("span.ended", { "data-kind": kind }, words),
       answer?.note && kind === "bad" ? h("span.why", {}, quoted(cut(answer.note, 60))) : null,
       h("span.took", {}, answer && result ? took(answer.at, result.at) : ""))),
@@ -72,7 +72,7 @@ function callRow(step, { folder, whole }) {
 /** A text of one line as it is, a longer one as a block. */
 function said(event, reply) {
   if (reply && event.text === reply) {
-    return h("details.step", {}, h("summary", {}, h("span.does", {}, "The reply, which stands above"), h("span.outcome")),
+    return h("details.step", {}, h("summary", {}, h("span.does", {}, "The reply (shown above)"), h("span.outcome")),
       h("div.body", {}, long(reply, SHORT, "pre.prose")));
   }
   return h("div.said", {}, long(String(event.text ?? ""), SHORT, "pre.prose"));
@@ -122,10 +122,10 @@ function row(step, attempts, run) {
 export function eventList(events) {
   const steps = [];
   taking(events, steps, new Map());
-  return h("ol.trace", {}, steps.map((step) => h("li", {}, row(step, 1, { folder: "", reply: "", whole: true }))));
+  return h("ol.trace", {}, steps.map((step) => h("li", {}, row(step, 1, { reply: "", whole: true }))));
 }
 
-/** The trace as a section; `take(events)` adds to it. `run()`: {folder, reply}, where it works and what it said last. */
+/** The trace as a section; `take(events)` adds to it. `run()`: {reply}, what it said last. */
 export function traceView(run) {
   const list = h("ol.trace", { "aria-label": "What happened, in order", role: "list" });
   const latest = h("button.latest", { type: "button", hidden: true, on: { click: () => jump() } }, "Show the latest");

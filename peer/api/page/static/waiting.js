@@ -80,7 +80,7 @@ function invitationRow(item) {
 
 const KINDS = {
   pending: ["decide", "Decide", "wants this done"],
-  held: ["held", "Look at it", "the result is sent once you have looked at it"],
+  held: ["held", "Look at it", "the result waits until you send it"],
   changes: ["changes", "Review", "changes wait to be put in place"],
 };
 
@@ -107,7 +107,7 @@ export function waitingList({ calls = true, heading = "Waiting for you", changed
     element.hidden = !rows.length;
     fill(element, h("h2", { id: "waiting-title" }, heading), arrows(h("ul.rows", {}, rows)),
       left > 0 ? h("p", {}, h("button.plain", { type: "button", on: { click: () => { all = true; draw(); } } }, `Show ${left.toLocaleString()} more`)) : null,
-      all && told.more ? h("p.hint", {}, "More appear as you decide.") : null, wrong);
+      all && told.more ? h("p.hint", {}, "The rest appears as you work through these.") : null, wrong);
     if (focused) element.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
     changed(rows.length);
   }
@@ -151,7 +151,7 @@ export function waiting() {
       open
         ? h("p.quiet", {}, open === 1 ? "One call waits. Keys 1 to 5 answer it." : `${open} calls wait. Keys 1 to 5 answer the marked one.`)
         : open === 0 && !others
-        ? h("div.empty", {}, h("p", {}, "Nothing waits for you."), h("p.quiet", {}, "When a run needs your answer, a task arrives, or a result is to be looked at, it is shown here."),
+        ? h("div.empty", {}, h("p", {}, "Nothing waits for you."), h("p.quiet", {}, "Calls to answer, new tasks, and results and changes to review appear here."),
             h("p", {}, h("a.button", { href: "/inbox" }, "To the inbox")))
         : open === 0
         ? h("p.quiet", {}, "No call waits for an answer.")
