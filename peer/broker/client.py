@@ -65,7 +65,7 @@ MAX_ANSWER = 4 << 20
 """Bytes: a page of 25 invitations with the largest answers has 3.5 MiB, the presence of 16 devices 2.8 MiB."""
 RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
 UNREACHABLE_FIX = "check `dispatch whoami`; known contacts keep working"
-SIGN_IN_UNREACHABLE_FIX = "check the address, and that the broker runs"
+SIGN_IN_UNREACHABLE_FIX = "check the address, and that the broker is running"
 """Whoever signs in for the first time has no `whoami` and no contacts."""
 
 __all__ = [
@@ -288,7 +288,7 @@ class BrokerClient:
         if page.more and page.version <= version and not (page.sent or page.received):
             raise self._not_a_broker()
         if wait and page.version == version and trio.current_time() - began < min(wait, SHORTEST_WAIT):
-            raise Unavailable(f"broker {self.url} lets nobody wait now", fix=UNREACHABLE_FIX)
+            raise Unavailable(f"broker {self.url} keeps no request open right now", fix=UNREACHABLE_FIX)
         return page
 
     async def get_invitation(self, token: str) -> BrokerInvitation:

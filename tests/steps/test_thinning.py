@@ -419,7 +419,7 @@ def test_what_is_kept_of_one_contact_is_bounded(pair: Pair, small: int) -> None:
     waiting = [pending_with(pair, part) for part in content[:3]]
     answer = bob.receive(alice, signed_anew(alice, bob, content[3]))
     assert (answer.code, answer.final) == (429, True)
-    assert "that are not over hold" in answer.message and answer.fix
+    assert "already take up" in answer.message and answer.fix
     assert answer.message.startswith(f"the dispatches from {alice.user}")
     with pytest.raises(RateLimited, match=f"the dispatches to {bob.user}") as refused:
         send(alice, bob, files=(ref("x", content[3]),))
