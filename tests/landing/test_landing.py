@@ -735,7 +735,7 @@ def test_a_journal_that_cannot_be_made(world: World) -> None:
     world.journal = world.folder / "missing" / "landing"
     world.add("new.txt")
     (reason,) = world.is_refused_whole()
-    assert reason.startswith("the record for undo cannot be written")
+    assert reason.startswith("it was not put in place, because the record for undo cannot be written")
 
 
 def test_a_crash_and_then_the_folder_is_gone(world: World) -> None:

@@ -96,7 +96,7 @@ def test_only_packages_with_a_registry_are_counted(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("a==1\nb==2\n")
     (tmp_path / "go.sum").write_text("a.example/b v1.0.0 h1:x\n")
     (said,) = reach.sentences(granted("packages"), tmp_path, Settings())
-    assert "2 packages, by" in said
+    assert "2 packages, as named in" in said
 
 
 def test_looking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,8 @@ def test_packages_are_counted_by_the_lock_files_that_name_them(tmp_path: Path) -
     (tmp_path / "package-lock.json").write_text("{broken")
     (some,) = reach.sentences(granted("packages"), tmp_path, Settings())
     assert some == (
-        "packages are fetched for it (pip, npm): 2 packages, by requirements.txt; package-lock.json cannot be read"
+        "packages are fetched for it (pip, npm): 2 packages, as named in requirements.txt; "
+        "package-lock.json cannot be read"
     )
     any_package, host, *_ = reach.sentences(granted("any-packages,a.example"), tmp_path, Settings())
     assert any_package.startswith("it may fetch any package (pip, npm)") and "a.example" in host

@@ -56,7 +56,7 @@ CASES = {
     "edge": Case(403, "no trust edge", lambda alice, *_: {"edge_id": names.uuid7(NOW, alice.random(10))}),
     "rate": Case(429, "", lambda *_: {}),
     "payload": Case(422, "", lambda *_: {"content": Content(task="say more", files=(FILE, FILE))}),
-    "room": Case(429, "hold", lambda *_: {"content": Content(task="say more", files=(FILE,))}),
+    "room": Case(429, "take up", lambda *_: {"content": Content(task="say more", files=(FILE,))}),
 }
 APART = {("known id", "cancelled")}
 """Both are about the id, which can be only one of them."""

@@ -291,7 +291,7 @@ OTHER_DIGEST = bytes(range(32))
         ("result", Result, "bob", {"count": 4}, "event batch 4 is missing"),
         ("result", Result, "bob", {"count": 0}, "event batch 1 is one too many"),
         ("result", Result, "bob", {"count": 2}, "event batch 3 is one too many"),
-        ("result", Result, "bob", {"head": OTHER_DIGEST}, "event batch 3 is not the one"),
+        ("result", Result, "bob", {"head": OTHER_DIGEST}, "event batch 3 is not the last one"),
         ("decision", Decision, "alice", {}, "the decision was not signed by the same device as the result"),
         ("decision", Decision, "bob", ELSEWHERE, "the decision is not addressed to the device that signed the"),
         ("decision", Decision, "bob", {"dispatch_id": an_id(5)}, "the decision is about another dispatch"),

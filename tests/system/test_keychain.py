@@ -1,4 +1,4 @@
-"""A real daemon whose keychain failed: it lives on, and says what is missing where it is needed."""
+"""A real daemon whose keychain fails: it lives on, and says what is missing where it is needed."""
 
 from __future__ import annotations
 

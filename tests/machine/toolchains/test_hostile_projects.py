@@ -114,7 +114,8 @@ def test_no_project_names_what_is_seen(bob: Home, project: Callable[[Home], None
 @pytest.mark.parametrize("project", [each for each in PROJECTS if each not in (first_line, alias_that_is_a_path)])
 def test_what_is_not_seen_is_said(bob: Home, project: Callable[[Home], None]) -> None:
     project(bob)
-    assert any("is not visible to a run: " in sentence for sentence in bob.find().not_seen)
+    reasons = ("is not visible to a run: ", "is ignored: ")
+    assert any(reason in sentence for sentence in bob.find().not_seen for reason in reasons)
 
 
 def test_what_is_said(bob: Home) -> None:
@@ -122,7 +123,7 @@ def test_what_is_said(bob: Home) -> None:
     version_that_is_a_path(bob)
     rest = "is ignored: a project cannot choose what a run sees of this machine"
     assert ".venv is not visible to a run: it links to a folder outside the project" in bob.find().not_seen
-    assert f"what .tool-versions names by its path {rest}" in bob.find().not_seen
+    assert f"the path in .tool-versions {rest}" in bob.find().not_seen
 
 
 def test_an_alias_is_one_of_nvms(bob: Home) -> None:
