@@ -82,7 +82,7 @@ def _writing(tool: str, call: Document, values: Mapping[str, object]) -> str:
     if not isinstance(diff, str):
         return f"{'Write' if tool == 'Write' else 'Change'} {name}"
     if diff.startswith("(no change)"):
-        return f"Write {name} without a change"
+        return f"Write {name} as it is"
     if diff.startswith("(a new file, empty)"):
         return f"Create {name}, empty"
     counted = changed_lines(diff)
@@ -109,7 +109,7 @@ def _range(values: Mapping[str, object]) -> str:
 
 def _below(values: Mapping[str, object]) -> str:
     folder = _text(values, "path")
-    return f" in {word(folder, limit=NAME)}" if folder else ""
+    return f" below {word(folder, limit=NAME)}" if folder else ""
 
 
 def _text(values: Mapping[str, object], name: str) -> str:
