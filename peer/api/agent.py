@@ -35,5 +35,5 @@ async def ask(*words: str, given: bytes = b"") -> Document:
         found: Document = json.loads(done.stdout)
     except (trio.TooSlowError, OSError, ValueError) as problem:
         log.warning("agent.no_answer", asked=words[0], error=type(problem).__name__)
-        raise Unavailable("the agent program of this machine did not answer", fix="see daemon.log") from problem
+        raise Unavailable("the agent program on this machine did not answer", fix="see daemon.log") from problem
     return found

@@ -107,7 +107,7 @@ class Health:
             found = [{"ok": False, "detail": each.message, "fix": each.fix} for each in self._node.away.problems]
             told = {
                 "ok": True,
-                "detail": f"by {' and '.join(outlets)}; the last one arrived, if there was any",
+                "detail": f"by {' and '.join(outlets)}; no delivery problem",
                 "fix": "",
             }
             checks += [{"name": "notifications", **each} for each in found or [told]]
@@ -137,13 +137,14 @@ class Health:
         addresses = self._node.host.addresses()
         if not addresses:
             raise Unavailable(
-                "this machine has no address that the daemon could listen on",
-                fix="connect it to a network, or look at `dispatch config get listen`",
+                "this machine has no address for the daemon to listen on",
+                fix="connect it to a network, or check `dispatch config get listen`",
             )
         families = await trio.to_thread.run_sync(_answering, addresses)
         if not families:
             raise Unavailable(
-                f"none of {len(addresses)} addresses answers on this machine", fix="check the firewall, then restart it"
+                f"none of this machine's {len(addresses)} addresses answers",
+                fix="check the firewall, then restart the daemon",
             )
         known = self._node.admission.devices
         connected = self._connected()
@@ -162,9 +163,9 @@ class Health:
         if connected:
             contacts = f"{len(connected)} of {len(known)} devices connected{through}"
         elif known:
-            contacts = "no device of a contact is connected now, so nothing shows whether they reach this one"
+            contacts = "none of your contacts is connected, so it is not known whether they can reach this device"
         else:
-            contacts = "whether other devices reach this one will show once you have a contact"
+            contacts = "you have no contacts yet, so it is not known whether others can reach this device"
         return f"listening on {listening}, {way}{mapped}; {contacts}{relays}"
 
     def _connected(self) -> list[str]:
@@ -179,9 +180,8 @@ class Health:
         way = "through an HTTP proxy" if model_route.http_proxy(settings) else ""
         price = ""
         if model_key.needed(settings) and model_route.unpriced(settings):
-            price = (
-                f"the price of {settings.model.name} is not known, only its tokens are counted: {model_route.PRICE_FIX}"
-            )
+            name = settings.model.name
+            price = f"the price of {name} is unknown, so only its tokens are counted: {model_route.PRICE_FIX}"
         return "; ".join(filter(None, (f"{runtime['name']} {runtime['version']}", way, price)))
 
     async def _check_roots(self) -> str:
@@ -189,9 +189,13 @@ class Health:
         missing = [root for root in roots if not await trio.to_thread.run_sync(os.path.isdir, root)]
         if missing:
             raise Unavailable(
-                f"project roots that are not there: {', '.join(missing)}", fix="`dispatch config set roots PATH,PATH`"
+                f"project roots that do not exist: {', '.join(missing)}", fix="`dispatch config set roots PATH,PATH`"
             )
-        return ", ".join(roots) if roots else "none set: runs get an empty workspace or --cwd"
+        return (
+            ", ".join(roots)
+            if roots
+            else "none set: a run gets an empty workspace, or the folder that you name with --cwd"
+        )
 
     async def _check_sandbox(self) -> str:
         return sandbox_proof.sandbox(await self._prove(gate=True))
@@ -199,7 +203,7 @@ class Health:
     async def _check_gate(self) -> str:
         """Return whether the gate saw every call of the real agent program, from the proof that _check_sandbox made."""
         if self._proof is None:
-            raise Unavailable("the gate's proof did not finish", fix="see daemon.log")
+            raise Unavailable("the check of the gate did not finish", fix="see daemon.log")
         return sandbox_proof.gate(self._proof, self._node.settings.runtime)
 
     # --- parts
@@ -242,7 +246,7 @@ class Health:
             self._proof = await agent.ask("--prove", *runtime)
         except Unavailable as problem:
             self._proof = None
-            return {"tier": None, "error": {"message": "the sandbox's proof did not finish", "fix": problem.fix}}
+            return {"tier": None, "error": {"message": "the check of the sandbox did not finish", "fix": problem.fix}}
         if proven := self._proof.get("gate"):
             self._node.runs.gate.key = proven["key"]
         return self._proof
@@ -256,10 +260,10 @@ async def _checked(name: str, check: Callable[[], Awaitable[str]]) -> Document:
 
 
 _WAYS = {
-    frozenset(("ip4", "ip6")): "by IPv4 and IPv6",
-    frozenset(("ip4",)): "by IPv4 alone: a device that has only IPv6 cannot connect to this one",
-    frozenset(("ip6",)): "by IPv6 alone: a device that has only IPv4 cannot connect to this one",
-    frozenset(("loopback",)): "on this machine alone",
+    frozenset(("ip4", "ip6")): "over IPv4 and IPv6",
+    frozenset(("ip4",)): "over IPv4 only: a device that has only IPv6 cannot connect to this one",
+    frozenset(("ip6",)): "over IPv6 only: a device that has only IPv4 cannot connect to this one",
+    frozenset(("loopback",)): "on this machine only",
 }
 """What the addresses that answer mean for other devices; a firewall or router in between may still be in the way."""
 

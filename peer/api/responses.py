@@ -37,7 +37,7 @@ def as_json(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
             return failure(error)
         except Exception as error:
             log.exception("api.failed", path=request.url.path, error=type(error).__name__)
-            return failure(Internal("the daemon failed at this"))
+            return failure(Internal("the daemon failed on this request"))
         return reply if isinstance(reply, Response) else document(reply)
 
     return respond
@@ -56,7 +56,7 @@ async def body_of(request: Request, shape: type[T]) -> T:
         if issubclass(shape, SendRequest) and isinstance(given, dict):
             shape.refuse(given)
         raise Invalid(
-            f"the request is not of the form it must have: {error}", fix="docs/programs.md describes the requests"
+            f"the request does not have the expected form: {error}", fix="docs/programs.md describes the requests"
         ) from error
 
 
@@ -78,7 +78,7 @@ def failure(error: DispatchError) -> Response:
 def number(text: str, least: int, most: int) -> int:
     """Parse a whole number from a query. Raises Invalid unless it is from `least` to `most`."""
     if not text.isascii() or not text.isdigit() or len(text) > 16 or not least <= int(text) <= most:
-        raise Invalid(f"that number must be {least} to {most}", fix="give a number in this range")
+        raise Invalid(f"that number must be from {least} to {most}", fix="give a number in this range")
     return int(text)
 
 

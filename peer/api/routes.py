@@ -197,7 +197,7 @@ class _Routes:
         query = request.query_params
         direction = DIRECTIONS.get(query.get("direction", "received"))
         if direction is None:
-            raise Invalid("direction is received or sent", fix="give direction=received or direction=sent")
+            raise Invalid("direction must be received or sent", fix="give direction=received or direction=sent")
         return await self._node.queries.dispatches(
             direction=direction,
             status=query.get("status"),
@@ -308,7 +308,7 @@ class _Routes:
         except DispatchError as error:
             return failure(error)
         except trio.WouldBlock:
-            return failure(DispatchError("too many live views at once", fix="close some", code=429))
+            return failure(DispatchError("too many live views at once", fix="close some of them", code=429))
 
         return LiveView(
             _follow(self._node, dispatch_id, after),
@@ -372,5 +372,5 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
 
 
 async def _no_route(request: Request, _error: Exception) -> Response:
-    unknown = NotFound("the daemon has no such route", fix="check that daemon and command have the same version")
+    unknown = NotFound("the daemon has no such route", fix="restart the daemon: it may be an older version")
     return missing(request) or failure(unknown)

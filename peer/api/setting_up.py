@@ -30,9 +30,7 @@ from peer.machine.settings import Settings
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError, NotFound, NotSignedIn
 
-FIX: Final = (
-    "run `dispatch setup`, or `dispatch login --broker URL`; `dispatch open` opens the page that leads through it"
-)
+FIX: Final = "run `dispatch setup`, or set up in the browser with `dispatch open`"
 
 
 class BeforeSignIn:
@@ -128,4 +126,4 @@ async def _refuse(_request: Request) -> Response:
 
 
 async def _no_route(request: Request, _error: Exception) -> Response:
-    return missing(request) or failure(NotFound("the daemon has no such route", fix="load the page again"))
+    return missing(request) or failure(NotFound("the daemon has no such route", fix="reload the page"))

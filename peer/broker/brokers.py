@@ -274,7 +274,7 @@ class Brokers:
             if look_up.found:
                 await self._on_presence(look_up.found)
         except trio.TooSlowError:
-            look_up.error = Unavailable(f"broker {sync.url} does not answer in time", fix="check `dispatch whoami`")
+            look_up.error = Unavailable(f"broker {sync.url} did not answer in time", fix="check `dispatch whoami`")
         except DispatchError as error:
             look_up.error = error
         finally:

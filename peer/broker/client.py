@@ -240,7 +240,7 @@ class BrokerClient:
         if page.more and page.version <= version and not (page.sent or page.received):
             raise self._http.not_a_broker()
         if wait and page.version == version and trio.current_time() - began < min(wait, SHORTEST_WAIT):
-            raise Unavailable(f"broker {self.url} lets nobody wait now", fix=UNREACHABLE_FIX)
+            raise Unavailable(f"broker {self.url} keeps no request open right now", fix=UNREACHABLE_FIX)
         return page
 
     async def get_invitation(self, token: str) -> BrokerInvitation:

@@ -33,7 +33,9 @@ async def remove_broker(
     context, url = journal.context, settings.broker_url(text)
     before = settings.load(context.state)
     if url not in (used := [each.url for each in before.sign_ins]):
-        raise NotFound(f"you do not use {url}, but {', '.join(used) or 'no broker'}", fix="see `dispatch broker list`")
+        raise NotFound(
+            f"you do not use {url}; you use {', '.join(used) or 'no broker'}", fix="see `dispatch broker list`"
+        )
     waiting = await journal.read(lambda db: what_waits(db, url, context.clock()))
     if any(waiting.values()) and not confirmed:
         return {"status": "confirmation_required", "url": url, "waiting": waiting}

@@ -42,10 +42,10 @@ def seal_presence(*, seed: bytes, addresses: Sequence[str], seq: int, recipients
     Raises TooLarge over MAX_RECIPIENTS or MAX_ADDRESSES, Invalid for what is not an address or key.
     """
     if len(recipients) > MAX_RECIPIENTS:
-        raise TooLarge(f"{len(recipients)} devices may read the presence, at most {MAX_RECIPIENTS} can", fix=NO_FIX)
+        raise TooLarge(f"{len(recipients)} devices are to read the presence; the limit is {MAX_RECIPIENTS}", fix=NO_FIX)
     if len(addresses) > MAX_ADDRESSES:
         raise TooLarge(
-            f"{len(addresses)} addresses, at most {MAX_ADDRESSES} are announced", fix="announce fewer addresses"
+            f"{len(addresses)} addresses to announce; the limit is {MAX_ADDRESSES}", fix="announce fewer addresses"
         )
     envelope = peer_record.sign(seed, addresses, seq)
     content_key = nacl.utils.random(SecretBox.KEY_SIZE)
@@ -81,10 +81,10 @@ def open_presence(box: bytes, *, sealing_key: bytes, device: str, seq: int) -> A
     except (CryptoError, ValueError, TypeError) as error:
         raise Malformed("the presence box is damaged") from error
     if len(envelope) > MAX_RECORD:
-        raise TooLarge(f"a peer record of {len(envelope)} bytes, at most {MAX_RECORD} are read", fix=NO_FIX)
+        raise TooLarge(f"a peer record of {len(envelope)} bytes; the limit is {MAX_RECORD}", fix=NO_FIX)
     announcement = peer_record.verify(envelope)
     if announcement.device != device or announcement.seq != seq:
-        raise BadSignature("the presence is another device's, or an older one, than the broker says")
+        raise BadSignature("the presence is from another device, or older, than the broker says")
     return announcement
 
 
@@ -97,4 +97,6 @@ def _content_key(keys: Sequence[object], sealing_key: bytes) -> bytes:
             return bytes(mine.decrypt(sealed))
         except CryptoError:
             continue
-    raise Forbidden("that presence is not for this device", fix="its owner must have you as a contact")
+    raise Forbidden(
+        "that presence is not for this device", fix="ask its owner whether you are still a contact of theirs"
+    )

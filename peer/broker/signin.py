@@ -169,8 +169,8 @@ def _identity(
         return identity.prepare(folder, email, label or _host_name(), clock, random, keychain=keychain()), True
     if email is not None and names.user_id(email) != who.user_id:
         raise Conflict(
-            f"this device belongs to {who.user_id}, and an identity keeps its address",
-            fix="leave out --email, or use another state folder ($DISPATCH_HOME) for another person",
+            f"this device already belongs to {who.user_id}, and its address cannot change",
+            fix="leave out --email, or set $DISPATCH_HOME to a new folder for another person",
         )
     return who, False
 

@@ -29,7 +29,7 @@ MAX_ANSWER = 4 << 20
 """Bytes: a page of 25 invitations with the largest answers has 3.5 MiB, the presence of 16 devices 2.8 MiB."""
 RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
 UNREACHABLE_FIX = "check `dispatch whoami`; known contacts keep working"
-SIGN_IN_UNREACHABLE_FIX = "check the address, and that the broker runs"
+SIGN_IN_UNREACHABLE_FIX = "check the address, and that the broker is running"
 """Whoever signs in for the first time has no `whoami` and no contacts."""
 
 T = TypeVar("T")

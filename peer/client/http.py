@@ -80,7 +80,7 @@ class Response:
         end = self._raw.find(b"\r\n\r\n")
         if end < 0:
             if len(self._raw) > MAX_HEAD:
-                raise _broken("its head is too long")
+                raise _broken("its header is too long")
             return False
         first, *lines = self._raw[:end].decode("latin-1").split("\r\n")
         del self._raw[: end + 4]
@@ -111,7 +111,7 @@ class Response:
                     continue  # the line end after a chunk's data
                 size_text = line.split(b";")[0].strip()
                 if not 0 < len(size_text) <= 8 or size_text.strip(b"0123456789abcdefABCDEF"):
-                    raise _broken("its chunks are not chunks")
+                    raise _broken("its chunks are malformed")
                 self._left = int(size_text, 16)
                 self.complete = self._left == 0
                 continue
@@ -165,4 +165,6 @@ class EventParser:
 
 
 def _broken(what: str) -> Internal:
-    return Internal(f"what answers on the daemon's port is not our daemon: {what}", fix="restart `dispatch-daemon`")
+    return Internal(
+        f"what answers on the daemon's port is not the dispatch daemon: {what}", fix="restart `dispatch-daemon`"
+    )

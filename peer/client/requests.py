@@ -23,7 +23,7 @@ class SendRequest(Content[str], frozen=True, kw_only=True):
             ge=content.MIN_EXPIRES,
             le=content.MAX_EXPIRES,
             description=f"seconds in which it may be accepted, {content.MIN_EXPIRES} to {content.MAX_EXPIRES}; "
-            f"{content.DEFAULT_EXPIRES} unless given",
+            f"the default is {content.DEFAULT_EXPIRES}",
         ),
     ] = content.DEFAULT_EXPIRES
     device: Annotated[str, Meta(description="one of the recipient's devices, by its peer id")] = ""

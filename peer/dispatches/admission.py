@@ -63,7 +63,7 @@ def check_edge(edge: EdgeFacts | None, *, user_id: str, now: int) -> None:
         raise Forbidden("no trust edge permits this dispatch", fix="invite them again: `dispatch invite EMAIL`")
     status = edge_lifecycle.current(edge.status, expires=edge.expires, now=now)
     if status == "offered":
-        raise NotYet("the trust edge is not confirmed yet", fix="it is sent again by itself")
+        raise NotYet("the trust edge is not confirmed yet", fix="it is sent again automatically")
     edge_lifecycle.check_admit(status, expires=None, now=now)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from peer.dispatches.text import hides, line, line_excerpt
 from peer.protocol.documents import Document
 
-_REACH = {"prefix": ", or with further words", "folder": ", or anything below it"}
+_REACH = {"prefix": ", or with more words after it", "folder": ", or anything inside it"}
 
 
-HIDES = "holds characters that cannot be seen, or long blanks"
+HIDES = "contains invisible characters or long runs of spaces"
 
 
 def hides_something(value: object) -> bool:
@@ -26,7 +26,7 @@ def hides_something(value: object) -> bool:
 
 
 def rule_text(rule: object) -> str:
-    """Return a rule in words: `Bash(git status), or with further words`."""
+    """Return a rule in words: `Bash(git status), or with more words after it`."""
     if not isinstance(rule, Mapping):
         return line("" if rule is None else str(rule))
     pattern = line_excerpt(str(rule.get("pattern")))

@@ -14,7 +14,7 @@ def counts_text(counts: Mapping[str, object]) -> str:
     if "calls_allowed" not in counts:
         return ""
     allowed, denied, changed = (counts.get(name) for name in COUNTS)
-    files = "what changed was not counted"
+    files = "changed files were not counted"
     if changed is not None:
         files = f"{changed} file{'' if changed == 1 else 's'} changed"
     return f"{allowed} call{'' if allowed == 1 else 's'} allowed, {denied} denied; {files}"

@@ -61,7 +61,7 @@ def check_content(content: Content[F]) -> None:
 def check_task(task: str) -> None:
     """Raise Invalid for a task of white space only. It is not changed: a task is kept verbatim."""
     if not task.strip():
-        raise Invalid("the task is empty", fix="say in words what is to be done")
+        raise Invalid("the task is empty", fix="describe in words what is to be done")
 
 
 def check_files(files: Sequence[AnyFile]) -> None:
@@ -77,7 +77,8 @@ def check_files(files: Sequence[AnyFile]) -> None:
         if key in seen:
             raise Invalid(
                 f"two files would have the same name: {seen[key]} and {file.name}",
-                fix="rename one; names that differ only in case or accents' encoding count as the same",
+                fix="rename one; names that differ only in upper and lower case, or in how accents are encoded, count "
+                "as the same",
             )
         seen[key] = file.name
 
@@ -92,9 +93,9 @@ def check_file_name(name: str) -> None:
     if "/" in name or "\\" in name:
         raise Invalid(f"the file name `{shown}` names a folder", fix=fix)
     if any(_unshown(c) for c in name):
-        raise Invalid(f"the file name `{shown}` holds characters that cannot be seen", fix=fix)
+        raise Invalid(f"the file name `{shown}` contains invisible characters", fix=fix)
     if bad := next((c for c in name if c in _NOT_IN_NAMES), None):
-        raise Invalid(f"the file name `{shown}` holds `{bad}`, which not every system allows", fix=fix)
+        raise Invalid(f"the file name `{shown}` contains `{bad}`, which some systems do not allow", fix=fix)
     if name != name.strip() or name.endswith("."):
         raise Invalid(f"the file name `{shown}` begins or ends with a space, or ends with a dot", fix=fix)
     if _DEVICE_NAME.fullmatch(name):
@@ -105,9 +106,9 @@ def check_file_name(name: str) -> None:
 def check_links(links: Iterable[str]) -> None:
     """Raise Invalid unless each is an http or https URL with a host and without a password."""
     for link in links:
-        fix = "give a whole address, such as https://example.org/page"
+        fix = "give a full address, such as https://example.org/page"
         if any(c.isspace() or _unshown(c) for c in link):
-            raise Invalid("a link holds a space or a character that cannot be seen", fix=fix)
+            raise Invalid("a link contains a space or an invisible character", fix=fix)
         try:
             parts = urlsplit(link)
             host, _ = parts.hostname, parts.port
@@ -118,16 +119,14 @@ def check_links(links: Iterable[str]) -> None:
         if not host:
             raise Invalid(f"`{link}` names no host", fix=fix)
         if "@" in parts.netloc:
-            raise Invalid(f"the link to {host} carries a user name or password", fix="leave out what is before the @")
+            raise Invalid(f"the link to {host} carries a user name or password", fix="leave out the part before the @")
 
 
 def check_meta(meta: Mapping[str, str]) -> None:
     """Raise Invalid unless all keys consist of visible characters."""
     for key in meta:
         if not key.strip() or any(_unshown(c) for c in key):
-            raise Invalid(
-                "a key of the metadata is empty or holds characters that cannot be seen", fix="give key=value"
-            )
+            raise Invalid("a key of the metadata is empty or contains invisible characters", fix="give key=value")
 
 
 def _unshown(character: str) -> bool:

@@ -56,7 +56,7 @@ class Redactor:
     def reason(self, reason: str, *, status: str, code: int) -> str:
         """Return the reason of a run's end as it is sent."""
         if self.redacts and status == "failed" and reason and code not in _ORDINARY_CODES:
-            return "the run failed; why stays on the recipient's machine"
+            return "the run failed; the reason stays on the recipient's machine"
         return self._masker.text(reason)
 
     def content(self, content: bytes) -> bytes | None:

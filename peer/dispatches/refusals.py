@@ -10,15 +10,15 @@ from typing import Final
 from peer.dispatches.quoting import quoted
 
 _FIXES: Final[dict[int, str]] = {
-    403: "ask {peer}, who decides what is taken in from you: `dispatch contacts` shows your edge",
+    403: "ask {peer}, who decides what you may send; `dispatch contacts` shows what they permit",
     409: "send it again",
-    410: "send it again; if it has expired again at once, compare the clocks of both machines",
-    413: "send less of it",
+    410: "send it again; if it expires at once again, compare the clocks of both machines",
+    413: "send less: fewer or smaller files, or shorter texts",
     415: "ask {peer} to update dispatch, then send it again",
     422: "send it again; if it is refused again, update dispatch on both machines",
     429: "send it later",
 }
-_ASK_OPERATOR: Final = "try again; if it stays so, ask whoever runs the broker"
+_ASK_OPERATOR: Final = "try again; if it keeps failing, ask whoever runs the broker"
 _BROKER_FIXES: Final[dict[int, str]] = {
     401: "sign in again: `dispatch login --broker {url}`",
     403: "check this machine's clock, then sign in again: `dispatch login --broker {url}`",
@@ -27,15 +27,15 @@ _BROKER_FIXES: Final[dict[int, str]] = {
     410: "see `dispatch invitations`, or ask for a new invitation",
     413: "update dispatch",
     422: "check this machine's clock, or update dispatch",
-    429: "try again later; withdraw what is not needed: `dispatch invitations`",
+    429: "try again later, or withdraw invitations that you no longer need: `dispatch invitations` lists them",
 }
 _SIGN_IN_FIXES: Final[dict[int, str]] = {
-    403: "check this machine's clock and the broker's address, then repeat `dispatch login`",
+    403: "check this machine's clock and the broker's address, then run `dispatch login` again",
     404: "check the broker's address",
-    409: "sign in on the device that signed in first: a second device joins there, and is never a second identity",
-    410: "repeat `dispatch login`",
-    429: "wait ten minutes and repeat `dispatch login`",
-    503: "try again; a broker without mail signs nobody in until its operator sets --smtp-host and the rest",
+    409: "use the device that signed in first with this address: it cannot have a second identity",
+    410: "run `dispatch login` again",
+    429: "wait ten minutes, then run `dispatch login` again",
+    503: "try again; if the broker has no mail server, its operator has to set --smtp-host and the other mail options",
 }
 
 

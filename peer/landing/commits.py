@@ -61,10 +61,10 @@ _ENVIRONMENT: Final = {
     "GIT_TERMINAL_PROMPT": "0",
     "LC_ALL": "C",
 }
-OTHER: Final = "another repository is there by now"
-TAKEN: Final = "commits of this run are in that repository already"
+OTHER: Final = "another repository is there now"
+TAKEN: Final = "commits of this run are already in that repository"
 ANOTHERS: Final = "its repository belongs to another user, whose settings git would obey"
-MOVED: Final = "its refs were changed since, and stay"
+MOVED: Final = "its refs have changed since, so they stay as they are"
 
 
 def namespace(dispatch_id: str, attempt: int) -> str:
@@ -82,14 +82,14 @@ def planned(entry: Entry, tree: Tree, of_run: str) -> Commits:
     place = entry.path.removesuffix(HEADS)  # b"" where the view is the repository's own folder
     parts = tuple(place.split(b"/")) if place else ()
     if b"\0" in entry.path or any(part in (b"", b".", b"..") for part in parts):
-        raise Obstacle("its path is none that a repository can have")
+        raise Obstacle("its path is not allowed in a repository")
     refs = {f"{REFS}{of_run}/{branch.ref}": branch.tip for branch in entry.branches}
     if (
         not _NAMESPACE.fullmatch(of_run)
         or len(refs) != len(entry.branches)
         or not all(is_safe(branch.ref) and _ID.fullmatch(branch.tip) for branch in entry.branches)
     ):
-        raise Obstacle("its refs have names that are not safe")
+        raise Obstacle("its refs have unsafe names")
     step = Commits(
         number=entry.number,
         view=entry.view,
@@ -114,7 +114,7 @@ def bring(step: Commits, tree: Tree, folder: Path) -> None:
             git.run("index-pack", "--stdin", "--strict", f"--max-input-size={_MAX_PACK}", stdin=pack)
         )
         if found is None:
-            raise Obstacle("git did not take the objects in")
+            raise Obstacle("git could not import the objects")
         # Everything that is needed must be there, or reached by what the repository names already.
         git.run("rev-list", "--objects", "--quiet", "--stdin", "--not", "--all", stdin=_lines(step.refs.values()))
         _into_place(incoming, git.objects, found[1].decode())
@@ -183,7 +183,7 @@ class _Git:
                     started.kill()
                     raise
         except FileNotFoundError:
-            raise Obstacle("there is no git on this machine") from None
+            raise Obstacle("git is not installed on this machine") from None
         except subprocess.TimeoutExpired:
             raise Obstacle("git took too long") from None
         if started.returncode != 0:
@@ -275,7 +275,7 @@ def _pack(step: Commits, folder: Path) -> Iterator[int]:
     try:
         pack = os.open(folder / BLOBS / step.sha256, places.FILE)
     except OSError as error:
-        raise Obstacle("its content is missing among what was kept of the run") from error
+        raise Obstacle("its content is missing from what was kept of the run") from error
     try:
         if os.fstat(pack).st_size != step.size or places.digest(pack, step.size) != step.sha256:
             raise Obstacle(DAMAGED)

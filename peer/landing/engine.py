@@ -37,7 +37,7 @@ __all__ = ["Forecast", "Refusal", "apply", "dry_run", "irreversible", "resume", 
 
 log = structlog.get_logger(__name__)
 
-_BESIDE: Final = "you changed it at the same moment: that change stays, and what it was before lies beside it"
+_BESIDE: Final = "you changed it at the same moment: your change stays, and the version before it is kept beside it"
 _NO_PLACE: Final = places.NO_WAY | {errno.ENOTEMPTY, errno.EEXIST}
 """Errors of a step whose folder was moved away, which trying again does not mend."""
 
@@ -88,7 +88,7 @@ def apply(
         try:
             record.create()
         except OSError as error:
-            why = f"what would be changed cannot be noted down first: {error.strerror}"
+            why = f"it was not put in place, because the record for undo cannot be written: {error.strerror}"
             return [Refusal(entry.number, why) for entry in chosen]
         return _land(folder, Plan(roots=roots, moves=planner.moves, commits=planner.commits), tree, record)
 
@@ -142,7 +142,7 @@ def _planned(
     for number in {entry.view for entry in chosen}:
         view = views.get(number)
         if view is None:
-            unknown[number] = Unreachable("it belongs to no folder that was granted")
+            unknown[number] = Unreachable("it is not in a granted folder")
         elif any(entry.view == number and not entry.path for entry in chosen):
             parent, name = os.path.split(view.root)
             try:

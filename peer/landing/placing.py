@@ -95,7 +95,7 @@ class Mover:
         try:
             content = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise Obstacle("its content is missing among what was kept of the run") from error
+            raise Obstacle("its content is missing from what was kept of the run") from error
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             new = os.open(name, flags, state.mode, dir_fd=folder)
@@ -309,7 +309,7 @@ def _back_folder(folder: int, name: bytes, placed: Identity | None) -> str:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY):
             raise
-        return "something else is in it by now"
+        return "it contains something else now"
     return ""
 
 

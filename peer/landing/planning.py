@@ -144,7 +144,7 @@ class Planner:
         if base is not None and new is not None and (base.kind == "folder") != (new.kind == "folder"):
             return _Wanted(entry, parts, parts, base, base, new)
         if base is not None and new is not None and base.kind == new.kind == "folder":
-            raise Obstacle("it is a folder already")
+            raise Obstacle("a folder is already there")
         if entry.change == "deleted":
             return _Wanted(entry, parts, parts, base, base, None)
         if entry.change == "added":
@@ -174,7 +174,7 @@ class Planner:
         try:
             about = (self._blobs / entry.sha256).lstat()
         except FileNotFoundError:
-            raise Obstacle("its content is missing among what was kept of the run") from None
+            raise Obstacle("its content is missing from what was kept of the run") from None
         if not stat.S_ISREG(about.st_mode) or about.st_size != entry.size:
             raise Obstacle("its content was altered after it was kept")
 
@@ -182,13 +182,13 @@ class Planner:
         name = self._files.get(entry.view)
         if name is not None:
             if path:
-                raise Obstacle("a single file was granted, and this is not it")
+                raise Obstacle("only a single file was granted, and this is not it")
             if entry.base is None:
                 raise Obstacle(places.GONE)
             return (name,)
         parts = tuple(path.split(b"/"))
         if b"\0" in path or any(part in (b"", b".", b"..") for part in parts):
-            raise Obstacle("its path is none that a file can have")
+            raise Obstacle("its path is not a valid file path")
         return parts
 
     def _remove(self, each: _Wanted) -> None:
@@ -198,7 +198,7 @@ class Planner:
         if expected.kind == "folder":
             inside = places.names_in(folder, (parts[-1],), len(self._removed) + 1)
             if any((view, (*parts, name)) not in self._removed for name in inside):
-                raise Obstacle("the folder holds something that is not chosen with it")
+                raise Obstacle("the folder contains something that was not chosen with it")
             about = self._status(folder, parts[-1])
             before = State(kind="folder", mode=about.st_mode & 0o777)
         else:
@@ -220,7 +220,7 @@ class Planner:
         after = each.becomes
         if after.kind == "file":
             if each.entry.change != "mode" and before.kind == "file" and not before.mode & 0o200:
-                raise Obstacle("it is read-only: make it writable first if it is to change")
+                raise Obstacle("it is read-only: make it writable first")
             mode = after.mode & os.fstat(folder).st_mode & 0o777
             if before.kind == "file":
                 mode = _with_execution(before.mode, each.entry.executable)
@@ -261,7 +261,7 @@ class Planner:
         parent = parts[:-1]
         name = self._spellings.setdefault((view, parent, places.folded(parts[-1])), parts[-1])
         if name != parts[-1] and places.folds_case(self._tree.folder(view, staged_in)):
-            raise Obstacle("another chosen entry has the same name here but for upper and lower case")
+            raise Obstacle("another chosen entry has a name that differs only in upper and lower case")
         stays = parent == staged_in and (view, parts) not in self._removed
         if stays and places.status(self._tree.folder(view, parent), parts[-1]) is not None:
             raise Obstacle(places.OCCUPIED)
@@ -286,14 +286,14 @@ class Planner:
             if stat.S_ISLNK(about.st_mode):
                 raise Obstacle(places.LINK)
             if not stat.S_ISDIR(about.st_mode):
-                raise Obstacle("a file stands where it needs a folder")
+                raise Obstacle("a file is where it needs a folder")
         return len(parts) - 1
 
     def _folder_of(self, view: int, parts: Parts) -> int:
         folder = self._tree.folder(view, parts[:-1])
         _check_writable(folder)
         if places.is_spelled_otherwise(folder, parts[-1]):
-            raise Obstacle("it is there under a name that differs in upper and lower case")
+            raise Obstacle("it is there under a name that differs only in upper and lower case")
         return folder
 
     def _compare(self, folder: int, name: bytes, expected: State) -> State:

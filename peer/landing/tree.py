@@ -38,29 +38,29 @@ _BENEATH: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 NO_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors of a path that leads to no folder."""
 
-CHANGED: Final = "it was changed meanwhile, and that change stays"
+CHANGED: Final = "it has changed in the meantime, and that change stays"
 GONE: Final = "it is no longer there"
-OCCUPIED: Final = "something else is there by now"
-LINK: Final = "a symbolic link stands in its way, which is not followed"
+OCCUPIED: Final = "something else is there now"
+LINK: Final = "a symbolic link is in the way, and links are not followed"
 
 _SENTENCES: Final = {
     errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "your quota of the disk is used up",
+    errno.EDQUOT: "your disk quota is used up",
     errno.EROFS: "its file system is read-only",
     errno.EACCES: "you have no permission to change its folder",
     errno.EPERM: "you have no permission to change its folder",
     errno.ENAMETOOLONG: "its name is too long for this file system",
     errno.EILSEQ: "its name is not allowed on this file system",
-    errno.ENOTDIR: "a file stands where it needs a folder",
+    errno.ENOTDIR: "a file is where it needs a folder",
     errno.ELOOP: LINK,
     errno.EEXIST: OCCUPIED,
     errno.ENOENT: GONE,
     errno.EXDEV: "another file system is mounted inside its folder",
     errno.EBUSY: "it is in use",
     errno.ETXTBSY: "it is in use",
-    errno.EINVAL: "its file system cannot put files in place in one step, which is what makes it safe",
-    errno.ENOTSUP: "its file system cannot put files in place in one step, which is what makes it safe",
-    errno.ENOSYS: "its file system cannot put files in place in one step, which is what makes it safe",
+    errno.EINVAL: "its file system cannot put a file in place in one step, and anything else would be unsafe",
+    errno.ENOTSUP: "its file system cannot put a file in place in one step, and anything else would be unsafe",
+    errno.ENOSYS: "its file system cannot put a file in place in one step, and anything else would be unsafe",
     errno.EMFILE: "too many files are open",
 }
 
@@ -111,7 +111,7 @@ class Tree:
         same = identity(os.fstat(fresh)) == identity(os.fstat(known))
         os.close(fresh)
         if not same:
-            raise Obstacle("its folder was replaced meanwhile")
+            raise Obstacle("its folder was replaced in the meantime")
         return known
 
     def _close_oldest(self) -> None:
@@ -178,7 +178,7 @@ def _open_root(root: Root, end: float | None) -> int | Unreachable:
         return Unreachable(f"the folder that was granted cannot be opened: {error.strerror}")
     failed = None
     if identity(os.fstat(descriptor)) != (root.device, root.inode):
-        failed = Unreachable("another folder is where the granted one was", _is_on_its_disk(root))
+        failed = Unreachable("another folder is now where the granted one was", _is_on_its_disk(root))
     while failed is None and end is not None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -189,7 +189,7 @@ def _open_root(root: Root, end: float | None) -> int | Unreachable:
             else:
                 time.sleep(_POLL_SECONDS)
         except OSError:
-            failed = Unreachable("its file system has no locks, without which two landings could mix")
+            failed = Unreachable("its file system has no locks, so changes of two runs could mix")
     if failed is None:
         return descriptor
     os.close(descriptor)

@@ -30,7 +30,7 @@ def topic_url(text: str) -> str:
     https, or http where the address is of this machine or of a private network: what is told must not cross the
     internet in the clear. The topic is as good as a password, so no error repeats the address.
     """
-    fix = "write it like https://ntfy.example/TOPIC; a token for it goes into notify_token"
+    fix = "write it like https://ntfy.example/TOPIC; its token goes into notify_token"
     try:
         parts = urlsplit(text.strip())
         host, port = parts.hostname or "", parts.port
@@ -39,7 +39,7 @@ def topic_url(text: str) -> str:
     if parts.scheme not in ("https", "http") or not host or port == 0:
         raise Invalid("notify_url is not a URL with http or https", fix=fix)
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise Invalid("notify_url carries more than host, port and path", fix=fix)
+        raise Invalid("notify_url may have only a host, a port and a path", fix=fix)
     if not re.fullmatch(r"[\x21-\x7e]{1,2048}", text.strip()) or len(parts.path.strip("/")) < 1:
         raise Invalid("notify_url names no topic", fix=fix)
     if parts.scheme == "http" and not _near(host):

@@ -41,7 +41,9 @@ def with_broker(used: Brokers, url: str) -> Brokers:
     if any(each.url == url for each in used):
         return used
     if len(used) >= MAX_BROKERS:
-        raise Conflict(f"{MAX_BROKERS} brokers are in use, and no more can be", fix="`dispatch broker remove URL`")
+        raise Conflict(
+            f"you already use {MAX_BROKERS} brokers, which is the limit", fix="remove one: `dispatch broker remove URL`"
+        )
     return (*used, BrokerSignIn(url=url))
 
 
@@ -61,7 +63,10 @@ def in_normal_form(used: Brokers, normal: Callable[[str], str]) -> Brokers:
     urls = [each.url for each in found]
     for each in found:
         if urls.count(each.url) > 1:
-            raise Invalid(f"the broker {each.url} is there twice", fix="keep one of them in `broker` and `brokers`")
+            raise Invalid(f"broker {each.url} is listed twice", fix="keep one of them in `broker` and `brokers`")
         if each.token and not re.fullmatch(r"[\x21-\x7e]{1,8192}", each.token):
-            raise Invalid(f"the token of {each.url} can't be that", fix=f"`dispatch login --broker {each.url}`")
+            raise Invalid(
+                f"the token for {each.url} is not a valid one",
+                fix=f"sign in again: `dispatch login --broker {each.url}`",
+            )
     return found

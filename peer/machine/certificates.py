@@ -14,8 +14,8 @@ import certifi
 from peer.protocol.errors import Invalid
 
 FIX: Final = (
-    "if it is of your own authority, name the authority's file in $SSL_CERT_FILE; an expired one its operator renews;"
-    " check this machine's clock"
+    "if your own authority issued it, set $SSL_CERT_FILE to that authority's file; if it has expired, its operator "
+    "must renew it; otherwise check this machine's clock"
 )
 
 
@@ -35,7 +35,9 @@ def check_named(env: Mapping[str, str] | None = None) -> None:
             except (OSError, ValueError):
                 continue
             if found != kind:
-                raise Invalid(f"${variable} is {path}, which is no {wanted}", fix=f"name a {wanted} there, or unset it")
+                raise Invalid(
+                    f"${variable} is {path}, which is not a {wanted}", fix=f"name a {wanted} there, or unset it"
+                )
 
 
 def system_trust() -> ssl.SSLContext:

@@ -71,7 +71,7 @@ def load(folder: StateFolder) -> Identity:
         root_public, stored = _root_public(folder.root_key, read_private(folder.root_key))
     except NotFound as error:
         raise Invalid(
-            f"{error.message}, but a device-set is: the identity is not whole",
+            f"{error.message}, but there is a device-set: the identity is incomplete",
             fix=f"put the file back from a backup, or move {folder.path} away and sign in as another address",
         ) from None
     keys = _Keys(seed, sealing_key, root_public, stored)
@@ -117,7 +117,7 @@ def _prepare(
     keychain: Keychain | None,
 ) -> Identity:
     if exists(folder):
-        raise Conflict("another sign-in made this device's identity just now", fix="run `dispatch login` again")
+        raise Conflict("another sign-in has just made this device's identity", fix="run `dispatch login` again")
     root_seed, stored = _root_seed(folder.root_key, random, keychain)
     seed, sealing_key = _device_keys(folder.device_key, random)
     keys = _Keys(seed, sealing_key, _public(root_seed), stored)
@@ -197,7 +197,7 @@ def commit(folder: StateFolder, identity: Identity) -> None:
     path = folder.path / DEVICE_SET
     with _alone(folder):
         if not _write_new(path, identity.device_set) and read_private(path) != identity.device_set:
-            raise Conflict(f"{folder.path} holds another identity by now", fix="run `dispatch login` again")
+            raise Conflict(f"{folder.path} now holds another identity", fix="run `dispatch login` again")
         (folder.path / OFFERED).unlink(missing_ok=True)
 
 
@@ -274,7 +274,7 @@ def _root_seed(
     root, _ = _root_public(path, kept)
     found = keychain and keychains.read(keychain, root.hex())
     if not found or not re.fullmatch(r"[0-9a-f]{64}", found) or _public(bytes.fromhex(found)) != root:
-        raise Unavailable("the OS keychain does not give the root key", fix="unlock it, then `dispatch login` again")
+        raise Unavailable("the OS keychain did not return the root key", fix="unlock it, then `dispatch login` again")
     return bytes.fromhex(found), "keychain"
 
 

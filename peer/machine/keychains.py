@@ -50,8 +50,8 @@ def os_keychain(environment: Mapping[str, str] | None = None) -> Keychain | None
         raise
     except Exception as error:  # backends raise what they like
         raise Unavailable(
-            f"the OS keychain fails: {type(error).__name__}",
-            fix="mend it, or do without one: PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring",
+            f"the OS keychain failed: {type(error).__name__}",
+            fix="repair it, or do without one: set PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring",
         ) from error
 
 
@@ -62,7 +62,7 @@ def read(keychain: Keychain, account: str) -> str | None:
     except Unavailable:
         raise
     except Exception as error:  # backends raise what they like
-        raise Unavailable(f"the OS keychain fails: {type(error).__name__}", fix="unlock it, then try again") from error
+        raise Unavailable(f"the OS keychain failed: {type(error).__name__}", fix="unlock it, then try again") from error
 
 
 def store(keychain: Keychain, account: str, secret: str) -> bool:
@@ -101,5 +101,5 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     if not results:
-        raise Unavailable("the OS keychain does not answer", fix="unlock it, then try again")
+        raise Unavailable("the OS keychain did not answer", fix="unlock it, then try again")
     return results[0]

@@ -102,10 +102,12 @@ def discover(state: Path, env: Mapping[str, str] | None = None) -> InstalledServ
             warnings.append(f"{path} is not used: {error}")
             continue
         if len(entries) > MAX_SERVERS:
-            warnings.append(f"{path} names {len(entries)} MCP servers; the first {MAX_SERVERS} count")
+            warnings.append(f"{path} names {len(entries)} MCP servers; only the first {MAX_SERVERS} are used")
         for name, entry in list(entries.items())[:MAX_SERVERS]:
             if not 1 <= len(name) <= scopes.MAX_MCP_NAME or not name.isprintable():
-                warnings.append(f"{path}: an MCP server's name is empty, too long or cannot be shown")
+                warnings.append(
+                    f"{path}: the name of an MCP server is empty, too long or contains invisible characters"
+                )
                 continue
             found = _installed(name, entry, str(path), variables)
             if found is not None:
@@ -137,7 +139,7 @@ def _read(path: Path, member: str) -> Document:
         raise ValueError("it is not a plain file")
     with os.fdopen(descriptor, "rb") as file:
         if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
-            raise ValueError("others than you may write it")
+            raise ValueError("other users can write to it")
         raw = file.read(MAX_FILE + 1)
     if len(raw) > MAX_FILE:
         raise ValueError(f"it is larger than {MAX_FILE} bytes")
@@ -158,7 +160,7 @@ def _installed(name: str, raw: object, source: str, variables: Mapping[str, str]
     try:
         entry = msgspec.convert(raw, _Entry)
     except msgspec.ValidationError:
-        return InstalledServer(name, source, unusable=f"{source} does not describe it as it should")
+        return InstalledServer(name, source, unusable=f"its entry in {source} is malformed")
     if entry.disabled or not entry.enabled:
         return None
     words = (entry.command, *entry.args)
@@ -176,12 +178,12 @@ def _unusable(name: str, entry: _Entry, words: tuple[str, ...], variables: Mappi
     if not entry.command:
         return "its configuration names no command"
     if not _NAME.fullmatch(name):
-        return "its name is not of letters, digits, - and single _, so its tools could not be told apart"
+        return "its name may have only letters, digits, - and single _, so that its tools can be told apart"
     texts = [*words, *entry.env, *entry.env.values()]
     if len(words) > MAX_WORDS or len(entry.env) > MAX_WORDS or sum(map(len, texts)) > MAX_TEXT:
         return "its configuration is too long"
     if any("\0" in text for text in texts) or any(not key or "=" in key for key in entry.env):
-        return "its configuration holds what no program can be given"
+        return "its configuration contains a NUL character or an invalid variable name"
     for text in texts:
         for variable, otherwise in _VARIABLE.findall(text):
             if variable not in variables and not otherwise:

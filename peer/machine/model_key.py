@@ -19,8 +19,8 @@ from peer.protocol.errors import DispatchError, Unavailable
 from sandbox.runtimes import RUNTIMES
 
 FIX = (
-    "run `dispatch config set model.api_key -` (the key on standard input; the OS keychain keeps it, if there is one), "
-    "or start the daemon with ANTHROPIC_API_KEY; for a gateway set model.base_url, and `Bearer TOKEN` as the key"
+    "run `dispatch config set model.api_key -` and paste the key (it is kept in the OS keychain, if there is one), or "
+    "start the daemon with ANTHROPIC_API_KEY set; for a gateway, set model.base_url and give `Bearer TOKEN` as the key"
 )
 
 Find = Callable[[], Keychain | None]
@@ -49,7 +49,7 @@ def reveal(folder: StateFolder, settings: Settings, *, find: Find = keychains.os
     keychain = find()
     kept = keychain and keychains.read(keychain, _account(folder))
     if not kept:
-        raise Unavailable("the OS keychain does not give the model's API key", fix=f"unlock it, or {FIX}")
+        raise Unavailable("the OS keychain did not return the model's API key", fix=f"unlock it, or {FIX}")
     return kept
 
 
@@ -81,9 +81,9 @@ def usable(settings: Settings) -> bool:
 def require(settings: Settings) -> None:
     """Raise Unavailable, with the ways to set a key, if there is no usable one."""
     if settings.model.api_key == KEY_IN_KEYCHAIN:
-        raise Unavailable("the OS keychain has not given the model's API key yet", fix=f"unlock it, or {FIX}")
+        raise Unavailable("the OS keychain has not returned the model's API key yet", fix=f"unlock it, or {FIX}")
     if not settings.model.api_key:
-        reason = settings.model.key_problem or "there are no model credentials for the agent on this machine"
+        reason = settings.model.key_problem or "the agent on this machine has no model credentials"
         raise Unavailable(reason, fix=FIX)
 
 

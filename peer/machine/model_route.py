@@ -14,8 +14,12 @@ from peer.machine.settings import Settings
 from peer.protocol.errors import Invalid
 from sandbox import frames, runtimes
 
-_PROXY_FIX = "`dispatch config set model.proxy URL` with one, or `none` for a way without a proxy"
-PRICE_FIX = "`dispatch config set model.price INPUT,OUTPUT,CACHE_WRITE,CACHE_READ`, in USD per million tokens"
+_PROXY_FIX = (
+    "set one with `dispatch config set model.proxy URL`, or connect without: `dispatch config set model.proxy none`"
+)
+PRICE_FIX = (
+    "set it with `dispatch config set model.price INPUT,OUTPUT,CACHE_WRITE,CACHE_READ`, in USD per million tokens"
+)
 
 
 def model(settings: Settings, env: Mapping[str, str] | None = None) -> frames.Model:
@@ -89,4 +93,4 @@ def proxy_of_variables(host: str, variables: Mapping[str, str], fix: str) -> str
             return ""
     if known := proxy_url(named if "://" in named else f"http://{named}"):
         return known
-    raise Invalid("$HTTPS_PROXY names no HTTP proxy, so nothing can be reached through it", fix=fix)
+    raise Invalid("$HTTPS_PROXY is not the URL of an HTTP proxy", fix=fix)

@@ -12,7 +12,7 @@ from peer.trust.hosts import TLS_PORT, Host, parse_host
 from peer.trust.scopes import ANY_PACKAGES, Registry, Scope, hosts
 from sandbox import frames
 
-_FIX = "set $HTTPS_PROXY to http://HOST:PORT for the daemon, or unset it, and start it anew"
+_FIX = "set $HTTPS_PROXY to http://HOST:PORT for the daemon, or unset it, then restart the daemon"
 
 
 def network(

@@ -20,12 +20,12 @@ def open_plain(path: Path) -> BinaryIO:
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path}", fix="check the path") from error
     except ValueError as error:  # NUL, or a character that no file name can have
-        raise Invalid(f"{str(path)!r} is not a file's name", fix="check the path") from error
+        raise Invalid(f"{str(path)!r} is not a file name", fix="check the path") from error
     except OSError as error:
         raise Unavailable(f"can't read {path}: {error.strerror}", fix="check the path and its permissions") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise Invalid(f"{path} is not a plain file", fix="name a file that is neither a folder nor a pipe or device")
+        raise Invalid(f"{path} is not a plain file", fix="name a file, not a folder, pipe or device")
     return os.fdopen(descriptor, "rb")
 
 

@@ -124,9 +124,9 @@ def _unusable(address: str) -> str:
     except ValueError:
         return "has no usable address"
     if parts.username or parts.password:
-        return "wants a password, which no run is given"
+        return "needs a password, and a run gets none"
     if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or port == 0:
-        return "is not at a plain https address"
+        return "is not a plain https address"
     return "" if re.fullmatch(r"[!-~]{1,1000}", address) else "has no usable address"
 
 

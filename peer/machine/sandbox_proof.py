@@ -15,7 +15,7 @@ def sandbox(proof: Proof) -> str:
         raise _error(proof)
     canaries = proof.get("canaries") or []
     if leaks := ", ".join(str(canary.get("name")) for canary in canaries if not canary.get("ok")):
-        raise Unavailable(f"the sandbox does not hold: {leaks}", fix="see docs/security.md")
+        raise Unavailable(f"canaries broke out of the sandbox: {leaks}", fix="see docs/security.md")
     return f"{proof['tier']}: {len(canaries)} canaries were denied"
 
 
@@ -24,8 +24,8 @@ def gate(proof: Proof, runtime: str) -> str:
     if proof.get("error") or not proof.get("tier"):
         raise _error(proof)
     if not proof.get("gate"):
-        return f"the {runtime} agent has no program of its own: each call is made by the gate"
-    return f"saw every call of the {runtime} program, and kept the denied ones back"
+        return f"the {runtime} agent has no program of its own: the gate makes every call"
+    return f"saw every call of the {runtime} program, and stopped the denied ones"
 
 
 def _error(proof: Proof) -> Unavailable:

@@ -20,9 +20,9 @@ def service_url(text: str, what: str) -> str:
     if parts.scheme not in ("https", "http") or not host:
         raise Invalid(f"{what} is not a URL with http or https: {text!r}", fix=fix)
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise Invalid(f"{what} carries more than host, port and path", fix=fix)
+        raise Invalid(f"{what} may have only a host, a port and a path", fix=fix)
     if re.search(r"[\s\x00-\x1f\x7f]", parts.netloc + parts.path):
-        raise Invalid(f"{what} has blanks or control characters in it", fix=fix)
+        raise Invalid(f"{what} contains spaces or control characters", fix=fix)
     if parts.scheme == "http" and not _is_loopback(host):
         raise Invalid(f"{what} is plain http, so anybody on the way could read the token", fix=f"use https://{host}")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"

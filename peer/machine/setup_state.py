@@ -47,9 +47,9 @@ def model(chosen: Settings) -> Part:
     """Return whether the agent has the key that it needs."""
     command = "dispatch config set model.api_key -"
     if not model_key.needed(chosen):
-        return Part("model key", True, f"none is needed: the {chosen.runtime} agent asks no model", command)
+        return Part("model key", True, f"none is needed: the {chosen.runtime} agent uses no model", command)
     if not chosen.model.api_key:
-        why = chosen.model.key_problem or "without one this machine sends tasks and runs none"
+        why = chosen.model.key_problem or "without one, this machine can send tasks but not run them"
         return Part("model key", False, why, command, needed=False)
     at = f", for {chosen.model.base_url}" if chosen.model.base_url else ""
     return Part("model key", True, f"set{at}", command)
@@ -59,5 +59,5 @@ def projects(chosen: Settings) -> Part:
     """Return whether folders of projects are named."""
     command = "dispatch config set roots PATH"
     if not chosen.roots:
-        return Part("projects", False, "no folder of projects is named", command, needed=False)
+        return Part("projects", False, "no project folder is set", command, needed=False)
     return Part("projects", True, ", ".join(chosen.roots), command)

@@ -82,8 +82,8 @@ class StateFolder:
     def _named(cls, env: Mapping[str, str] | None) -> StateFolder:
         if marker.is_marked():
             raise Forbidden(
-                "this runs inside an MCP server that is granted to other people's tasks, and none dispatches onward",
-                fix="take that server out of the edge, or start dispatch outside of it",
+                "this runs inside an MCP server that other people's tasks may use, and a run must not dispatch onward",
+                fix="remove that MCP server from the trust edge, or start dispatch outside it",
             )
         variables = os.environ if env is None else env
         named = variables.get("DISPATCH_HOME", "")
@@ -92,7 +92,8 @@ class StateFolder:
         path = Path(os.path.expanduser(named or "~/.dispatch"))  # noqa: PTH111
         if not path.is_absolute():
             raise Invalid(
-                f"{variable} is {named or variables.get('HOME', '')!r}, which means another folder in every directory",
+                f"{variable} is {named or variables.get('HOME', '')!r}: a relative path, which leads elsewhere from "
+                "each directory",
                 fix="set DISPATCH_HOME to an absolute path",
             )
         return cls(_real(path))
@@ -187,7 +188,7 @@ class StateFolder:
         except OSError as error:
             raise Unavailable(
                 f"can't make the state folder {self.path}: {error.strerror}",
-                fix="set DISPATCH_HOME to a folder that you may write",
+                fix="set DISPATCH_HOME to a folder that you can write to",
             ) from error
 
     def require_private(self) -> None:
@@ -299,8 +300,14 @@ def _problem(path: Path, status: os.stat_result, kind: int) -> list[Problem]:
         fix = f"if it is yours, `sudo chown -R $(id -un) {path}`; else remove it, or set DISPATCH_HOME to a new folder"
         return [Problem(path, f"belongs to another user (uid {status.st_uid})", fix)]
     if kind and stat.S_IFMT(status.st_mode) != kind:
-        what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no folder" if kind == stat.S_IFDIR else "no file"
-        return [Problem(path, f"is {what}", f"remove it, or put what belongs there at {path} itself")]
+        what = (
+            "a symbolic link"
+            if stat.S_ISLNK(status.st_mode)
+            else "not a folder"
+            if kind == stat.S_IFDIR
+            else "not a file"
+        )
+        return [Problem(path, f"is {what}", f"remove it, or replace it with what belongs at {path}")]
     mode = stat.S_IMODE(status.st_mode)
     if kind and mode & 0o077:
         return [Problem(path, f"can be reached by others (mode {mode:04o})", DOCTOR_FIX)]

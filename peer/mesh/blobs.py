@@ -96,7 +96,7 @@ async def _serve_blob(stream: Stream, lookup: Lookup, limits: BlobLimits) -> Non
         case [bytes(statement_id), bytes(digest), int(offset)] if len(statement_id) == 16 and len(digest) == 32:
             pass
         case _:
-            await _refuse(stream, 422, "that is not a blob request", "the other side must update", limits)
+            await _refuse(stream, 422, "that is not a blob request", "update dispatch on the other machine", limits)
             return
     try:
         path = await lookup(stream.peer_id, statement_id, digest)
@@ -186,7 +186,9 @@ async def fetch(
             await stream.reset()
         if growing.digest() != digest:
             growing.remove()
-            raise Invalid("the file that came is not the one that was named", fix="ask the sender to send it again")
+            raise Invalid(
+                "the file that arrived is not the one that was announced", fix="ask the sender to send it again"
+            )
         await trio.to_thread.run_sync(growing.commit, destination)
 
 
@@ -195,7 +197,7 @@ async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes,
     match await stream.receive(max_bytes=MAX_REPLY, deadline=limits.request):
         case [200, int(their_size), str(), str()]:
             if their_size != size:
-                raise Invalid(f"the other side has {their_size} bytes where {size} were named", fix=NO_FIX)
+                raise Invalid(f"the other side has {their_size} bytes; {size} were announced", fix=NO_FIX)
         case [int(code), int(), str(message), str()]:
             raise Refused(code, message[:MAX_TEXT])
         case _:
@@ -220,7 +222,7 @@ async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes,
     if broken is not None:
         raise broken
     if await stream.receive(max_bytes=MAX_REQUEST, deadline=limits.request) != [size]:
-        raise Invalid("the end of the file is not where it was named", fix=NO_FIX)
+        raise Invalid("the file does not end where it was announced to", fix=NO_FIX)
 
 
 async def _receive_pieces(

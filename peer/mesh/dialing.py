@@ -82,16 +82,16 @@ def typed_address(text: str) -> tuple[str, str | None]:
         address = Multiaddr(text.strip())
         names = [protocol.name for protocol in address.protocols()]
     except (MultiaddrError, ValueError):
-        raise Invalid("that is no multiaddr", fix=TYPED_FIX) from None
+        raise Invalid("that is not a multiaddr", fix=TYPED_FIX) from None
     if any(name.startswith("dns") for name in names):
-        raise Invalid("an address has to be a number, not a name, which could lead elsewhere tomorrow", fix=TYPED_FIX)
+        raise Invalid("an address must be an IP number: a name could lead elsewhere tomorrow", fix=TYPED_FIX)
     if names[:2] not in (["ip4", "tcp"], ["ip6", "tcp"]) or names[2:] not in ([], ["p2p"]):
-        raise Invalid("only addresses of TCP are dialled: an IP address and a port, and no more", fix=TYPED_FIX)
+        raise Invalid("an address must be an IP address and a TCP port, and nothing else", fix=TYPED_FIX)
     ip, port = ip_address(str(address.value_for_protocol(names[0]))), int(address.value_for_protocol("tcp"))
     if not port or ip.is_unspecified or ip.is_multicast:
         raise Invalid("nobody can be reached at that address", fix=TYPED_FIX)
     if ip.version == 6 and ip.is_link_local:
-        raise Invalid("an address that begins with fe80 leads nowhere without its interface", fix="type another one")
+        raise Invalid("an address that begins with fe80 works only with its interface", fix="give another address")
     peer = str(address.value_for_protocol("p2p")) if names[2:] else None
     return f"/{names[0]}/{ip}/tcp/{port}", peer
 

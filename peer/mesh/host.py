@@ -341,7 +341,8 @@ class MeshHost:
         live = self._swarm.live(peer_id)
         if not live:
             raise Unavailable(
-                f"device {peer_id[-8:]} is not connected", fix="it is tried again by itself; see `dispatch contacts`"
+                f"device {peer_id[-8:]} is not connected",
+                fix="it is tried again automatically; see `dispatch contacts`",
             )
         try:
             # Shielded, because a cancel between muxer and swarm would leak the stream. It does not wait for the peer.
@@ -350,7 +351,7 @@ class MeshHost:
         except MuxedStreamError as error:
             raise Unavailable(
                 f"device {peer_id[-8:]} accepts no new stream",
-                fix="it is tried again by itself; see `dispatch contacts`",
+                fix="it is tried again automatically; see `dispatch contacts`",
             ) from error
         done = False
         try:
@@ -388,7 +389,7 @@ async def _negotiate(net_stream: INetStream, protocol: bytes) -> None:
     """multistream-select with both messages sent at once, as the spec allows: one round trip instead of two."""
     await net_stream.write(encode_delim(MULTISTREAM) + encode_delim(protocol))
     if await read_delim(net_stream) != MULTISTREAM or await read_delim(net_stream) != protocol:
-        raise ValueError("another protocol was answered")
+        raise ValueError("the other side chose another protocol")
 
 
 def _silence_libp2p() -> None:

@@ -56,10 +56,8 @@ def verify(raw: bytes) -> Announcement:
         raise Malformed("that is not the peer record of an Ed25519 key")
     # consume_envelope verifies the signature with the key inside, but not that the record names that key.
     if ID.from_pubkey(envelope.public_key) != record.peer_id:
-        raise BadSignature("the peer record names another device than the key that signed it")
+        raise BadSignature("the peer record names a different device from the one that signed it")
     if len(record.addrs) > MAX_ADDRESSES:
-        raise TooLarge(
-            f"{len(record.addrs)} addresses, at most {MAX_ADDRESSES} are read", fix="announce fewer addresses"
-        )
+        raise TooLarge(f"{len(record.addrs)} addresses; the limit is {MAX_ADDRESSES}", fix="announce fewer addresses")
     device = names.peer_id_text(names.peer_id_of(envelope.public_key.to_bytes()))
     return Announcement(device, record.seq, tuple(str(address) for address in record.addrs))

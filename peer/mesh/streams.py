@@ -24,7 +24,7 @@ class StreamEnded(WithUsualFix, Unavailable):
     libp2p does not distinguish these. So an end has no meaning in our protocols: everything is framed and acknowledged.
     """
 
-    usual_fix = "it is tried again by itself; see `dispatch contacts`"
+    usual_fix = "it is tried again automatically; see `dispatch contacts`"
 
 
 class StreamStalled(StreamEnded):

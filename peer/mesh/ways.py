@@ -61,14 +61,14 @@ class Ways:
         if addresses and not candidates and not relays and not near:
             raise Unavailable(
                 f"device {peer_id[-8:]} has no address that can be dialled from here",
-                fix="it has to be on this network, or to connect by itself; where both are this machine, start each "
+                fix="it must be on this network, or connect to this device; if both run on this machine, start each "
                 "daemon with `--listen /ip4/127.0.0.1/tcp/0`",
             )
         await self._race(peer_id, [*near, *candidates, *relays])
         if not self._swarm.live(peer_id):
             raise Unavailable(
                 f"device {peer_id[-8:]} answers at none of its {max(len(addresses), len(candidates))} addresses",
-                fix="it gets what waits for it as soon as its daemon is up",
+                fix="what waits for it is delivered as soon as its daemon is up",
             )
 
     async def connect_directly(self, peer_id: str, addresses: Sequence[str]) -> None:

@@ -45,17 +45,17 @@ TEXTS: Final[Mapping[str, str]] = {
     "arrived": "a task waits for you",
     "asks": "a call waits for your answer",
     "changed": "changed files wait for you",
-    "held": "a result waits for you before it is sent",
-    "completed": "a result came",
+    "held": "a result waits for your review before it is sent",
+    "completed": "a result has arrived",
     "failed": "your task failed",
     "declined": "your task was declined",
     "rejected": "your task was refused by their machine",
 }
 _PERMANENT: Final = range(400, 500)
 _FIXES: Final = {
-    "notify_url": "check it with `dispatch config get notify_url --reveal`; `dispatch config set notify_token -` takes "
-    "a token for it",
-    "notify_email": "check `dispatch config get smtp`; `dispatch config set smtp_password -` takes its password",
+    "notify_url": "check it with `dispatch config get notify_url --reveal`; if it needs a token: "
+    "`dispatch config set notify_token -`",
+    "notify_email": "check `dispatch config get smtp`, and set its password: `dispatch config set smtp_password -`",
 }
 
 
@@ -145,7 +145,7 @@ class AwayNotifier:
                 return
         if self._problems.get(name, ("",))[0] != value:
             log.warning("notification.undelivered", by=name, why=why)
-        self._problems[name] = (value, Unavailable(f"notifications by {name} do not arrive: {why}", fix=_FIXES[name]))
+        self._problems[name] = (value, Unavailable(f"notifications by {name} fail: {why}", fix=_FIXES[name]))
 
 
 def _reason(error: BaseException) -> str:
@@ -180,9 +180,9 @@ async def publish(settings: Settings, body: str) -> None:
     ):
         status = response.status_code
     if status in _PERMANENT and status not in (408, 429):
-        raise Permanent(f"the server answers {status}")
+        raise Permanent(f"the server answered {status}")
     if not 200 <= status < 300:
-        raise Temporary(f"the server answers {status}")
+        raise Temporary(f"the server answered {status}")
 
 
 async def mail(settings: Settings, body: str) -> None:
@@ -215,6 +215,6 @@ def _mail(settings: Settings, body: str) -> None:
         with suppress(OSError, smtplib.SMTPException):  # the mail is accepted already
             connection.quit()
     except (smtplib.SMTPAuthenticationError, smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused) as error:
-        raise Permanent(f"the mail server refuses it: {_reason(error)}") from error
+        raise Permanent(f"the mail server refused it: {_reason(error)}") from error
     finally:
         connection.close()

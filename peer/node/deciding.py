@@ -152,7 +152,7 @@ class DecisionService:
     async def _check_can_run(self) -> None:
         if not platforms.can_confine():
             raise Unavailable(
-                "this machine may send and approve, but not run: its sandbox is proven on Linux only",
-                fix="accept it on a Linux machine (WSL counts)",
+                "this machine can send and approve, but not run tasks: the sandbox works on Linux only",
+                fix="accept it on a Linux machine (WSL2 counts)",
             )
         await self._settings.require_key()

@@ -41,8 +41,8 @@ PASSED_ON: Final = ("DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "HOME", "LANG", "WAYL
 SUMMARIES: Final[Mapping[str, str]] = {
     "arrived": "{peer} sent you a dispatch",
     "asks": "A run for {peer} waits for your answer",
-    "changed": "A run for {peer} changed files: they wait for you",
-    "held": "A run for {peer} has ended: look before its result is sent",
+    "changed": "A run for {peer} changed files that wait for your review",
+    "held": "A run for {peer} has ended: review its result before it is sent",
     "completed": "{peer}'s machine has a result for you",
     "failed": "Your dispatch to {peer} failed",
     "declined": "{peer} declined your dispatch",

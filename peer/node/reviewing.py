@@ -128,7 +128,7 @@ class ReviewService:
         """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         if digest and digest != item.digest.hex():
-            raise Conflict("these are not the changes that you saw", fix=f"see `dispatch changes {dispatch_id}`")
+            raise Conflict("the changes are not the ones that you saw", fix=f"see `dispatch changes {dispatch_id}`")
         chosen = _chosen(dispatch_id, changes, landed, paths, numbers, everything=everything, marked=marked)
         if dry_run:
             would = await self._lander.dry_run(item, changes, chosen)
@@ -290,7 +290,7 @@ def _chosen(
         raise Invalid("name what to put in place, or all of it", fix=f"give paths from {listed}, or --all")
     if len(paths) + len(wanted) > MAX_NAMED:
         raise Invalid(
-            f"{len(paths) + len(wanted)} changes are named; at most {MAX_NAMED} at once",
+            f"{len(paths) + len(wanted)} changes are named; the limit is {MAX_NAMED} at once",
             fix="use --all, or name folders",
         )
     waits = [entry for entry in changes.entries if is_decidable(entry) and entry.number not in landed]
@@ -299,17 +299,19 @@ def _chosen(
         if not chosen:
             left = len(waits)
             raise Conflict(
-                "nothing that waits here is without a mark or a conflict" if left else "nothing waits here any more",
-                fix=f"see {listed}; name marked ones, or add --marked" if left else "nothing is to be done",
+                "every change that waits here has a mark or a conflict" if left else "no change waits here any more",
+                fix=f"see {listed}; name the marked ones that you want, or add --marked for all of them"
+                if left
+                else "there is nothing left to do",
             )
         return frozenset(entry.number for entry in chosen)
     numbers = set(wanted)
     if not numbers <= {entry.number for entry in waits}:
-        raise NotFound("one of these changes does not wait", fix=f"see {listed}")
+        raise NotFound("one of these changes is not waiting", fix=f"see {listed}")
     for path in paths:
         found = _named(waits, changes, path, marked=marked)
         if not found:
-            raise NotFound(f"no change that waits is called {path}", fix=f"see {listed}")
+            raise NotFound(f"no waiting change is called {path}", fix=f"see {listed}")
         numbers |= found
     return frozenset(numbers)
 

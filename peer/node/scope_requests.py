@@ -35,8 +35,8 @@ async def registries_of(scope: scopes.Scope) -> tuple[scopes.Registry, ...]:
         return ()
     found, refused = await trio.to_thread.run_sync(registries.find)
     if not found:
-        why = "; ".join(refused) or "pip, npm, cargo and go are not here, or say of none"
-        raise Invalid(f"this machine has no registry of packages to grant: {why}", fix="leave packages out")
+        why = "; ".join(refused) or "pip, npm, cargo and go are not installed, or have none configured"
+        raise Invalid(f"this machine has no package registry to grant: {why}", fix="leave packages out of the network")
     return found
 
 
@@ -46,7 +46,7 @@ def scope_input(request: Document) -> grants.ScopeInput:
         return msgspec.convert(given, grants.ScopeInput)
     except msgspec.ValidationError as error:
         raise Invalid(
-            f"the scope is not of the form it must have: {error}",
+            f"the scope does not have the expected form: {error}",
             fix="see `dispatch accept-invitation --help`, or docs/protocol.md for the API",
         ) from error
 
@@ -92,7 +92,7 @@ def histories(scope: scopes.Scope, found: Mapping[str, GitFolder]) -> tuple[str,
     """What the repositories of these folders add to the scope, as phrases for people; nothing without shells."""
     if "Bash" not in scope.tools:
         return ()
-    return tuple(f"all of the history in {each.path}, the repository of {folder}" for folder, each in found.items())
+    return tuple(f"the whole history in {each.path}, the repository of {folder}" for folder, each in found.items())
 
 
 def left_out(found: mcp_servers.InstalledServers) -> list[str]:

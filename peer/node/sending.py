@@ -52,7 +52,7 @@ class SendService:
             await context.store.read(lambda db: sending.get_edge_to(db, me, recipient, context.clock()))
         for path in paths:
             if not path.is_absolute():
-                raise Invalid(f"{path} is not an absolute path", fix="name the file by its whole path")
+                raise Invalid(f"{path} is not an absolute path", fix="give the file's full path")
         taken: dict[int, StagedFile] = {}
         try:
             await self._take_in(paths, taken)

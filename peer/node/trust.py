@@ -313,7 +313,7 @@ class TrustService:
         if at and at not in (urls := self._brokers.urls()):
             # Its answer goes there, and so do the look-ups of whoever sent it.
             raise Conflict(
-                f"that invitation is at {at}, and you are signed in at {', '.join(urls) or 'no broker'}",
+                f"that invitation is at broker {at}, but you are signed in at {', '.join(urls) or 'no broker'}",
                 fix=f"run `dispatch broker add {at}`",
             )
         if known is None:
@@ -359,8 +359,8 @@ class TrustService:
         shown = request.get("registries")
         if shown is not None and list(shown) != list(msgspec.to_builtins(scope.registries)):
             raise Conflict(
-                "this machine's registries of packages are others than those that were shown",
-                fix="look at them, then grant packages again",
+                "this machine's package registries have changed since you were shown them",
+                fix="look at them again, then grant packages",
             )
 
     def _require_confirmation(
@@ -372,7 +372,7 @@ class TrustService:
             raise Conflict(
                 f"{inviter} is unverified, and you would grant {', '.join(powerful)}; their fingerprint is {key}",
                 fix="compare the fingerprint with them in person or by phone, then repeat with --yes-unverified; or "
-                "use the address that they share with you",
+                "accept with the address that they share with you",
             )
 
     async def _fingerprint(self, user_id: str) -> str:

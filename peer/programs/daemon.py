@@ -89,7 +89,7 @@ async def _set_up(
     listening: list[socket.socket] = []
 
     def ready(at: int) -> None:
-        click.echo(f"not signed in yet, on 127.0.0.1:{at}: `dispatch open` opens the page that leads through it")
+        click.echo(f"not signed in yet, on 127.0.0.1:{at}: run `dispatch open` to set up in the browser")
         sys.stdout.flush()
 
     async def stop(scope: trio.CancelScope) -> None:

@@ -83,13 +83,13 @@ async def _wait_until_serving(channel: trio.SocketStream) -> None:
             except trio.BrokenResourceError:
                 piece = b""
             if not piece:
-                raise Internal("the node of this session ended before it served")
+                raise Internal("the node of this session ended before it was ready")
             received += piece
         document = json.loads(received)
         if error := document.get("error"):
             raise AlreadyRunning(error["message"], fix=error["fix"]) if document["held"] else from_code(**error)
         return
-    raise Unavailable("the node of this session does not start", fix="look at daemon.log in the state folder")
+    raise Unavailable("the node of this session did not start", fix="look at daemon.log in the state folder")
 
 
 # --- the process of the node

@@ -48,7 +48,7 @@ class Room:
         size = sum(each or 0 for each in sizes)
         naming = _bytes_in_frame(new)
         if None in sizes or naming is None or naming > self.naming or not self.holds(len(new), size):
-            left_out(files[-1].path, "does not fit, is no plain file, or has a name that is none")
+            left_out(files[-1].path, "does not fit, is not a plain file, or has an invalid name")
             return
         self.files -= len(new)
         self.size -= size

@@ -77,7 +77,7 @@ def wheels(cache: Path, packages: Iterable[Package], room: Room) -> Iterator[lis
                 archive = without_links(cache, "archive-v0", pointer.archive)
                 unpacked = _unpacked(archive, room) if archive else None
                 if unpacked is None:
-                    left_out(path, "its files are not as the wheel's own list has them, or too many")
+                    left_out(path, "its files differ from the wheel's own list, or are too many")
                     continue
                 del packages_of[package_found.integrity]
                 place = f"uv/archive-v0/{pointer.archive}"

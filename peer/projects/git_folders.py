@@ -60,7 +60,7 @@ def find(folder: str, facts: paths.Facts) -> tuple[GitFolder | None, str]:
         common = _of_worktree(git_dir, dot_git) if (git_dir / "commondir").exists() else _of_submodule(git_dir, folder)
         return _granted(common, git_dir, folder, facts), ""
     except (OSError, ValueError):
-        return None, "its `.git` names a folder that cannot be looked at"
+        return None, "its `.git` names a folder that cannot be read"
     except _NoPair as why:
         return None, str(why)
     except DispatchError as error:
@@ -82,8 +82,8 @@ def fitting(pinned: Mapping[str, GitFolder], facts: paths.Facts) -> tuple[dict[s
         if found == pin:
             fits[folder] = pin.path
         else:
-            why = why or "it is not as it was when it was granted"
-            sentences.append(f"git will not work in {folder}: the run does not see its repository, {pin.path}: {why}")
+            why = why or "it has changed since it was granted"
+            sentences.append(f"git will not work in {folder}: a run cannot see its repository, {pin.path}: {why}")
     return fits, sentences
 
 
@@ -91,9 +91,9 @@ def _of_worktree(git_dir: Path, dot_git: Path) -> Path:
     """The folder that all worktrees of a repository share. Raises _NoPair, OSError, ValueError."""
     common = _real(str(git_dir), _content(git_dir / "commondir", _SMALL))
     if git_dir.parent != common / "worktrees":
-        raise _NoPair(f"{git_dir} is no worktree of {common}")
+        raise _NoPair(f"{git_dir} is not a worktree of {common}")
     if _named(str(git_dir), _content(git_dir / "gitdir", _SMALL)) != dot_git:
-        raise _NoPair(f"the repository {common} has no worktree there (`git worktree repair` mends that)")
+        raise _NoPair(f"the repository {common} has no worktree there (`git worktree repair` fixes that)")
     return common
 
 
@@ -108,19 +108,19 @@ def _of_submodule(git_dir: Path, folder: str) -> Path:
         if section == "core" and found is not None:
             named = found[1].replace('"', "")
     if not named or str(_real(str(git_dir), named)) != folder:
-        raise _NoPair(f"the repository {git_dir} does not say that it is this project's")
+        raise _NoPair(f"the repository {git_dir} does not name this project as its worktree")
     return git_dir
 
 
 def _granted(common: Path, git_dir: Path, folder: str, facts: paths.Facts) -> GitFolder:
     """Raises DispatchError for what may never be granted; _NoPair, OSError."""
     if not all((common / part).exists() for part in ("HEAD", "objects", "refs")):
-        raise _NoPair(f"{common} is no repository")
+        raise _NoPair(f"{common} is not a repository")
     owners = {each.stat().st_uid for each in (common, git_dir, Path(folder))}
     if len(owners) > 1:
         raise _NoPair(f"another user owns the repository {common}")
     if within(folder, (str(common),)):
-        raise _NoPair(f"the project lies in its repository's own folder, {common}")
+        raise _NoPair(f"the project is inside its repository's own folder, {common}")
     root = paths.check_root(str(common), facts)
     about = common.stat()
     return GitFolder(path=root, device=about.st_dev, inode=about.st_ino)

@@ -89,7 +89,7 @@ def placed(found: Suggestion, allowed: Sequence[str], *, there: Sequence[str]) -
         others = [each for each in found.candidates if each.cwd != only.cwd]
         return Suggestion(True, only.cwd, only.project, only.reason, (only, *others))
     if len(allowed) < 2:
-        gone = "the folder that you granted is gone: the workspace is empty" if allowed else found.reason
+        gone = "the folder that you granted no longer exists: the workspace is empty" if allowed else found.reason
         return msgspec.structs.replace(found, pinned=False, reason=gone)
     known = {each.cwd for each in found.candidates}
     granted = [Candidate(path, PurePath(path).name, _GRANTED) for path in there if path not in known]
@@ -130,7 +130,7 @@ def match(asked: Query, projects: Sequence[Project], hits: Iterable[Hit], allowe
         Candidate(project.path, project.name, f"the {where} names `{project.name}`")
         for project, where in mentioned.items()
     ]
-    found += [_candidate(project, "its name is near to {}", f"“{said}”") for project, said in alike.items()]
+    found += [_candidate(project, "its name is close to {}", f"“{said}”") for project, said in alike.items()]
     named = {candidate.cwd for candidate in found}
     # A long task shares words with every README, so a fifth of the significant ones must match, at least two.
     enough = max(2, len(asked.telling) // 5)
@@ -223,9 +223,9 @@ def _doubt(
         return f"{len(mentioned)} projects are named"
     ((project, where),) = mentioned.items()
     if alike:
-        return f"{next(iter(alike)).name} has a near name"
+        return f"{next(iter(alike)).name} has a similar name"
     if asked.hint and where != "sender's hint":
-        return "the sender's hint names another"
+        return "the sender's hint names another project"
     if not allowed:
         return "this trust edge names no folders"
     if not within(project.path, allowed):

@@ -21,7 +21,7 @@ def page_of(
     """
     names = list(map(name, rows))
     if before is not None and before not in names:
-        raise NotFound(f"the list has no {before!r:.80} any more", fix="begin with its first page")
+        raise NotFound(f"the list no longer contains {before!r:.80}", fix="start again from its first page")
     first = 0 if before is None else names.index(before) + 1
     last = len(rows) if limit is None else min(first + limit, len(rows))
     more = last < len(rows)

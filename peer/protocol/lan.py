@@ -77,7 +77,7 @@ class Pair:
         """Return the nonce of a preface that is this reader's. Raises Forbidden."""
         fresh = preface[HINT_BYTES : HINT_BYTES + NONCE_BYTES]
         if len(preface) != PREFACE_BYTES or not hmac.compare_digest(preface, self.preface(fresh)):
-            raise Forbidden("that preface is not this contact's", fix=NO_FIX)
+            raise Forbidden("that preface is from another contact", fix=NO_FIX)
         return fresh
 
     def masks(self, fresh: bytes) -> tuple[bytes, bytes]:
@@ -141,4 +141,4 @@ def read_text(content: bytes) -> tuple[bytes, frozenset[bytes]]:
 
 
 def _no_beacon() -> Invalid:
-    return Invalid("that is no beacon", fix=NO_FIX)
+    return Invalid("that is not a beacon", fix=NO_FIX)

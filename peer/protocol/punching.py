@@ -89,7 +89,7 @@ def unpack(value: Value) -> Message:
         case {0: int(kind)} if type(kind) is int and 0 <= kind < len(_FORMS):
             form = list(_FORMS.values())[kind]
         case _:
-            raise Malformed("that is no message of an attempt")
+            raise Malformed("that is not a message of an attempt")
     assert isinstance(value, dict)
     found: Message = form.unpack({key: content for key, content in value.items() if key != _KIND})
     return found
@@ -108,4 +108,4 @@ def parse_seen(raw: bytes) -> Endpoint:
                 return Endpoint(ipaddress.ip_address(address), port)
     except (ValueError, RecursionError):
         pass
-    raise Malformed("that is no address and port")
+    raise Malformed("that is not an address and port")

@@ -43,7 +43,7 @@ from sandbox.views.foretold import left_out
 log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 300.0
-_SEES = "shells also see {}, the repository that it belongs to, with all of its history"
+_SEES = "shells also see {}, the repository that this folder belongs to, with its whole history"
 _ASKING_SECONDS = 10.0
 
 
@@ -154,8 +154,8 @@ class RunFolders:
         if found is not None and pinned is None:
             return [_SEES.format(found.path)]
         if found is not None:
-            why = f"{found.path} was not granted with it; `dispatch trust edit` with the same --paths grants it"
-        return [f"git will not work: the repository lies elsewhere, and the run does not see it: {why}"] if why else []
+            why = f"{found.path} was not granted with the folder; `dispatch trust edit` with the same --paths grants it"
+        return [f"git will not work: the repository is elsewhere, and a run cannot see it: {why}"] if why else []
 
     async def git_folder(self, dispatch_id: str, folder: str) -> GitFolder | None:
         """Return what an accept grants beside `folder`: the repository of a worktree or submodule that lies elsewhere.
@@ -192,8 +192,8 @@ class RunFolders:
         named, folder = await self._resolve(dispatch_id, cwd)
         if folder is not None and await self._link_of_a_run(named):
             raise Conflict(
-                f"nothing runs yet: {named} leads through a symbolic link to {folder}",
-                fix=f"if it is to run there, accept it with {folder} as its folder",
+                f"nothing runs yet: {named} leads to {folder} through a symbolic link",
+                fix=f"to run it there, accept it with {folder} as its folder",
             )
         return folder
 

@@ -36,10 +36,10 @@ def _git(folder: Path) -> Iterator[str]:
     if found is None:
         return
     if found != folder:
-        yield f"git will not work: the repository is that of {found}, of which a run here sees only this folder"
+        yield f"git will not work: the repository is in {found}, and a run here sees only this folder"
         return
     if any(line.startswith("/") for line in _lines(folder / ".git/objects/info/alternates")):
-        yield "git may not work: the repository borrows objects from another one"
+        yield "git may not work: this repository borrows objects from another one"
 
 
 def _tools(folder: Path, seen: Sequence[str]) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _tools(folder: Path, seen: Sequence[str]) -> Iterator[str]:
             if broken:
                 more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
                 name = f"{tools.relative_to(folder)}/{broken[0]}{more}"
-                yield f"{name} will not start: what they name by its whole path is not there in a run"
+                yield f"{name} will not start: a run does not see the programs that they point to"
         if (place / "pyvenv.cfg").is_file():
             yield from _installed_in_place(place, folder, seen)
 
@@ -62,7 +62,7 @@ def _installed_in_place(environment: Path, folder: Path, seen: Sequence[str]) ->
                 line.startswith("/") and not _there(line, seen) for line in _lines(packages / name)
             ):
                 where = environment.relative_to(folder)
-                yield f"packages of {where} that are installed in place will not be found ({name})"
+                yield f"packages that {where} links to elsewhere will not be found ({name})"
                 return
 
 

@@ -38,8 +38,8 @@ def _packages(scope: Scope, folder: Path, settings: Settings) -> list[str]:
     if not said:
         return []
     proxied = [
-        f"the HTTP proxy of this machine looks up {names}, and where these say that packages are, so it may lead into "
-        "your own network"
+        f"this machine's HTTP proxy resolves {names} and the hosts that these name for packages, so such a name may "
+        "lead into your own network"
         for names in _in_parts(registries_by_proxy(scope, settings))
     ]
     return [said, *proxied]
@@ -48,16 +48,16 @@ def _packages(scope: Scope, folder: Path, settings: Settings) -> list[str]:
 def _fetched(scope: Scope, folder: Path) -> str:
     kinds = ", ".join(dict.fromkeys(registry.kind for registry in scope.registries))
     if ANY_PACKAGES in scope.network:
-        return f"it may have any package fetched ({kinds}); the names it asks for leave to the registries"
+        return f"it may fetch any package ({kinds}); the registries learn which names it asks for"
     if PACKAGES not in scope.network:
         return ""
     locked = lock_files.read([folder])
     unread = f"; {_some(locked.unread)} cannot be read" if locked.unread else ""
     if not locked.files:
-        return f"no package is fetched for it, since no lock file is there{unread}"
+        return f"no packages are fetched for it, because there is no lock file{unread}"
     number = sum(len(locked.packages.get(kind, {})) for kind in {registry.kind for registry in scope.registries})
     packages = "1 package" if number == 1 else f"{number:,} packages"
-    return f"packages are fetched for it ({kinds}): {packages}, by {_some(locked.files)}{unread}"
+    return f"packages are fetched for it ({kinds}): {packages}, as named in {_some(locked.files)}{unread}"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -84,14 +84,14 @@ def _hosts(scope: Scope, folder: Path, settings: Settings) -> list[str]:
     if not hosts:
         return []
     found = [
-        f"its commands reach {names}: whatever a run can read can leave to there, and a host that shares its servers "
-        "with others can pass it on to them"
+        f"its commands can reach {names}: they can send there whatever the run can read, and a host that shares "
+        "servers with others can pass it on to them"
         for names in _in_parts(hosts)
     ]
     if files := credentials(folder):
-        found.append(f"it can act there as you, with what is in {_some(files)}")
+        found.append(f"it can act there as you, with the secrets in {_some(files)}")
     return found + [
-        f"the HTTP proxy of this machine looks up {names}, so it may lead into your own network"
+        f"this machine's HTTP proxy resolves {names}, so such a name may lead into your own network"
         for names in _in_parts(by_proxy(scope, settings))
     ]
 

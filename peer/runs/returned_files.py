@@ -40,7 +40,7 @@ class Returned:
             files = f"{count} {'file was' if count == 1 else 'files were'} not returned"
             sentences.append(_listed(files, [f"{name} ({why})" for name, why in self.left_out], named))
         if self.not_seen:
-            sentences.append(_listed("Not looked at for changes", self.not_seen, named))
+            sentences.append(_listed("Not checked for changes", self.not_seen, named))
         return " ".join(sentences)
 
     def discard(self) -> None:
@@ -111,7 +111,7 @@ def _take(
     blobs: Blobs, item: frames.ReturnedFile, redactor: Redactor, masked: Path, before: Sequence[StagedFile]
 ) -> StagedFile:
     if redactor.text(item.name) != item.name:
-        raise Conflict("its name holds what looks like a secret")
+        raise Conflict("its name contains what looks like a secret")
     # Together with those before: two names that are equal on another system make the sender refuse the result.
     names = [*(file.name for file in before), item.name]
     payload.check_files(tuple(payload.FileFact(name, 1) for name in names))
@@ -123,7 +123,7 @@ def _take(
         masked_content = redactor.content(content)
         if masked_content is None:
             raise Conflict(
-                "it holds what looks like a secret, or the path of a folder there, and is no text in which that could "
+                "it contains what looks like a secret or the path of a folder there, and is not text, so that cannot "
                 "be masked"
             )
         if masked_content == content:

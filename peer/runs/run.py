@@ -180,7 +180,7 @@ class Run:
             finished: frames.Finished | None = None
             with trio.move_on_after(start.budget.minutes * 60 + OVERTIME_SECONDS):
                 finished = await self._run_agent(start)
-            reason = "the agent's process did not end when the run's time was over"
+            reason = "the agent's process did not end when the run's time was up"
             return finished or frames.Finished(status="failed", reason=reason, code=500)
         except Exception as raised:
             return self._failed(raised)

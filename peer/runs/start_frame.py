@@ -181,11 +181,11 @@ def granted_servers(
         if server is None:
             raise _not_as_granted(name, row.peer, "is no longer installed here")
         if grants.is_dispatch(server.offer):
-            raise _not_as_granted(name, row.peer, "is dispatch itself now, and a run must not dispatch onward")
+            raise _not_as_granted(name, row.peer, "is now dispatch itself, and a run must not dispatch onward")
         if server.unusable:
             raise _not_as_granted(name, row.peer, f"can no longer be used: {server.unusable}")
         if pin is None or tuple(msgspec.json.decode(pin.command)) != server.command:
-            raise _not_as_granted(name, row.peer, "is started by another command than when it was granted")
+            raise _not_as_granted(name, row.peer, "is started by a different command from the one that was granted")
         servers.append(
             frames.McpServer(
                 name=name,
@@ -209,7 +209,7 @@ MAX_SCRIPT = 4 * 1024 * 1024
 def _script(settings: Settings) -> list[frames.ScriptStep]:
     if not RUNTIMES[settings.runtime].takes_script or not settings.script:
         return []
-    fix = '`dispatch config set script FILE`: a JSON list of {"say": …} and {"tool": …, "input": …}'
+    fix = 'set another with `dispatch config set script FILE`: a JSON list of {"say": …} and {"tool": …, "input": …}'
     try:
         return msgspec.json.decode(read_plain(Path(settings.script), limit=MAX_SCRIPT), type=list[frames.ScriptStep])
     except DispatchError as error:

@@ -58,7 +58,7 @@ def latest(tx_or_rows: Collection[rows.ChangeSetRow], dispatch_id: str, attempt:
     chosen = max(known, key=lambda item: (item.state == "waiting", item.state == "closed", item.attempt))
     if chosen.state == "removed":
         raise Gone(
-            "these changes were thrown away, or removed by this machine's retention rules",
+            "these changes were discarded, or removed by this machine's retention rules",
             fix="ask for the task again if you want them",
         )
     return chosen
@@ -95,7 +95,7 @@ def begin_undo(tx: Transaction, item: rows.ChangeSetRow) -> rows.Landing:
     _require_idle(done)
     landed = [each for each in done if each.state == "landed"]
     if not landed:
-        raise Conflict("nothing of this run is in place", fix=f"see `dispatch changes {item.dispatch_id}`")
+        raise Conflict("no change of this run is in place", fix=f"see `dispatch changes {item.dispatch_id}`")
     change_sets.set_landing(tx.db, landed[-1], "undoing", entries=sorted(landed[-1].numbers))
     return replace(landed[-1], state="undoing")
 
@@ -141,9 +141,11 @@ def sweep(tx: Transaction, set_aside: Callable[[Path], None]) -> None:
 def _current(tx: Transaction, item: rows.ChangeSetRow) -> rows.ChangeSetRow:
     current = change_sets.get(tx.db, item.dispatch_id, item.attempt)
     if current is None or current.digest != item.digest:
-        raise Conflict("these are not the changes that are stored", fix=f"see `dispatch changes {item.dispatch_id}`")
+        raise Conflict(
+            "the stored changes have changed since you saw them", fix=f"see `dispatch changes {item.dispatch_id}`"
+        )
     if current.state != "waiting":
-        raise Conflict("none of these changes waits any more", fix=f"see `dispatch changes {item.dispatch_id}`")
+        raise Conflict("none of these changes is waiting any more", fix=f"see `dispatch changes {item.dispatch_id}`")
     return current
 
 

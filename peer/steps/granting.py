@@ -19,7 +19,7 @@ def get_granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
     """Return the open edge that this user was granted here. Raises NotFound."""
     edge = edges.current(db, user_id, "incoming")
     if edge is None or edge.status not in edges.OPEN:
-        raise NotFound(f"{user_id} may not dispatch to you: there is no such edge", fix="see `dispatch contacts`")
+        raise NotFound(f"{user_id} may not dispatch to you: there is no trust edge", fix="see `dispatch contacts`")
     return edge
 
 
@@ -83,7 +83,7 @@ def type_address(tx: Transaction, user_id: str, address: str, device: str | None
     for each in devices:
         if address not in known.get(each, ()) and len(known.get(each, ())) >= MAX_TYPED:
             raise Conflict(
-                f"device {each[-8:]} of {user_id} has {MAX_TYPED} addresses that you typed",
+                f"device {each[-8:]} of {user_id} already has {MAX_TYPED} addresses that you added",
                 fix="remove one of them first",
             )
         contacts.type_address(tx.db, each, address, tx.now)
@@ -96,7 +96,7 @@ def remove_address(tx: Transaction, user_id: str, address: str, device: str | No
     devices = _devices_named(tx.db, user_id, device)
     found = [each for each in devices if contacts.remove_typed_address(tx.db, each, address)]
     if not found:
-        raise NotFound(f"{address} is no address that you typed for {user_id}", fix="see `dispatch contacts`")
+        raise NotFound(f"{address} is not an address that you added for {user_id}", fix="see `dispatch contacts`")
     tx.note(PeopleChanged())
     return found
 
@@ -108,7 +108,7 @@ def _devices_named(db: sqlite3.Connection, user_id: str, device: str | None) -> 
         raise NotFound(f"{user_id} is not a contact of yours", fix="see `dispatch contacts`")
     if device is not None and device not in devices:
         raise NotFound(
-            f"{device} is no device of {user_id}", fix=f"leave out the /p2p/ part, or name {' or '.join(devices)}"
+            f"{device} is not a device of {user_id}", fix=f"leave out the /p2p/ part, or name {' or '.join(devices)}"
         )
     return devices if device is None else [device]
 
@@ -187,7 +187,7 @@ def on_edge_change(tx: Transaction, signed: Signed) -> Acknowledgement:
     statement: EdgeChange = signed.statement
     edge = _get_edge(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
     if edge.status not in ("active", "paused"):
-        return Acknowledgement(200, f"the edge had ended: {edge.status}")
+        return Acknowledgement(200, f"the edge had already ended: {edge.status}")
     scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # only what this version understands
     edges.set_scope(tx.db, edge.edge_id, scope, tx.now)
     edges.set_status(tx.db, edge.edge_id, statement.edge_status, tx.now)

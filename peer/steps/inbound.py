@@ -88,7 +88,7 @@ def _check_issuer(db: sqlite3.Connection, device: str, statement: DeviceStatemen
     """Raise Forbidden unless the connected device signed it and is pinned as a device of the issuing user."""
     if statement.issuer_device != device:
         raise Forbidden(
-            "the statement is by another device than the one that brings it", fix="send it from the one that signed it"
+            "the statement was not signed by the device that sent it", fix="send it from the device that signed it"
         )
     pinned = contacts.device(db, device)
     if pinned is None or pinned.user_id != statement.issuer_user:
@@ -111,7 +111,7 @@ def _once(tx: Transaction, signed: Signed, handler: Handler) -> Acknowledgement:
             return acknowledgement_of(Conflict("another statement has this id", fix="send it again"))
         return Acknowledgement(known.code, known.message, known.fix)
     if outbox.remembered(tx.db, statement.issuer_device) >= MAX_REMEMBERED:
-        return Acknowledgement(503, "too many statements from this device in a few days", "it is accepted later")
+        return Acknowledgement(503, "too many statements from this device in a few days", "it will be accepted later")
     try:
         with tx.savepoint() as part:
             acknowledgement = handler(part, signed)

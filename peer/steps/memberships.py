@@ -27,9 +27,9 @@ def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, 
     known = contacts.get(tx.db, user_id)
     if known is not None and known.root != device_set.root:
         raise Forbidden(
-            f"{user_id} now has another root key than the one you know",
-            fix=f"ask {user_id} in person or by phone whether they made a new one; nothing from them is accepted until "
-            "you know",
+            f"{user_id} now has a different root key from the one you know",
+            fix=f"ask {user_id} in person or by phone whether they made a new one; until you know, "
+            "nothing from them is accepted",
         )
     for entry in device_set.devices:
         membership, _ = open_as(Membership, entry.membership)
@@ -37,7 +37,7 @@ def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, 
     contacts.pin(tx.db, device_set, signed.raw, verified=verified, now=tx.now)
     pinned = contacts.device(tx.db, issuer)
     if pinned is None or pinned.user_id != user_id:
-        raise Forbidden(f"the device that signed is not among {user_id}'s devices any more", fix="do not trust it")
+        raise Forbidden(f"the device that signed is no longer one of {user_id}'s devices", fix="do not trust it")
 
 
 def on_membership(tx: Transaction, signed: Signed) -> Acknowledgement:
@@ -48,7 +48,7 @@ def on_membership(tx: Transaction, signed: Signed) -> Acknowledgement:
     membership: Membership = signed.statement
     contact = contacts.get(tx.db, membership.issuer_user)
     if contact is None or contact.root != membership.root:
-        raise Forbidden("that membership is under another root key than the one you know", fix=NO_FIX)
+        raise Forbidden("that membership is under a different root key from the one you know", fix=NO_FIX)
     if not _keep(tx.db, membership, signed.raw):
         return Acknowledgement(200, "known, or older than what is known")
     device = membership.issuer_device

@@ -49,8 +49,8 @@ def on_dispatch(tx: Transaction, signed: Signed) -> Acknowledgement:
     attached = sum(item.size for item in dispatch.content.files)
     if attached and dispatches.attached_bytes(tx.db, dispatch.edge_id, now - DAY_MS) + attached > MAX_WAITING_BYTES:
         raise RateLimited(
-            f"the files of this edge's dispatches that wait have {MAX_WAITING_BYTES >> 20:,} MB already",
-            fix="send it when some were accepted, or a day later",
+            f"the dispatches that wait on this edge already have {MAX_WAITING_BYTES >> 20:,} MB of files",
+            fix="send it when some of them have been accepted, or a day later",
         )
     thinning.check_room(
         tx, dispatch.issuer_user, "received", attached, fix="send it when some of your dispatches have ended"
@@ -125,7 +125,7 @@ def accept(tx: Transaction, dispatch_id: str, *, cwd: str, git_folder: str = "")
         raise Gone("nothing pending: this dispatch expired before it was accepted")
     check_edge(get_edge_facts(tx.db, row.edge_id, now), user_id=row.peer, now=now)
     # Whatever this run changes and returns is kept until a person decides about it.
-    thinning.check_room(tx, row.peer, "received", 1, fix="decide first about what waits: `dispatch inbox` shows it")
+    thinning.check_room(tx, row.peer, "received", 1, fix="decide about what waits first: `dispatch inbox` shows it")
     states.decide(tx, row, "accepted")
     attempt = row.attempt + 1
     dispatches.set_accepted(tx.db, dispatch_id, attempt=attempt, cwd=cwd, git_folder=git_folder, decision=b"")
@@ -175,9 +175,7 @@ def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:
 def expire(tx: Transaction, row: rows.Dispatch) -> None:
     """Expire a dispatch, sent or received, whose deadline passed before it was accepted."""
     states.decide(tx, row, "expired")
-    dispatches.set_reason(
-        tx.db, row.dispatch_id, code=410, message="its time passed before it was accepted", fix=NO_FIX
-    )
+    dispatches.set_reason(tx.db, row.dispatch_id, code=410, message="it expired before it was accepted", fix=NO_FIX)
     if row.direction == "received":
         queue_decision(tx, row, "expired")
 

@@ -23,9 +23,9 @@ from peer.steps.transaction import Transaction
 from peer.store import dispatches, rows, trace, unreleased
 from peer.store.unreleased import RunResult
 
-_HELD_HERE: Final = "the run has ended; what it returned waits until you send it, or decline the dispatch"
-_HELD_THERE: Final = "the run has ended; its recipient looks at what it returned before it is sent"
-_RELEASED: Final = "its recipient looked at what the run returned, and sent it"
+_HELD_HERE: Final = "the run has ended; its result waits until you release it, or decline the dispatch"
+_HELD_THERE: Final = "the run has ended; its recipient reviews the result before it is sent"
+_RELEASED: Final = "its recipient has reviewed the result, and sent it"
 
 
 def parts_of(names: Collection[str]) -> frozenset[Part]:
@@ -95,7 +95,7 @@ def get_held(db: sqlite3.Connection, dispatch_id: str) -> tuple[rows.Dispatch, R
     found = unreleased.get(db, dispatch_id)
     if found is None:
         raise Conflict(
-            f"nothing pending: this dispatch is {row.state}, and no result of it waits to be sent",
+            f"nothing pending: this dispatch is {row.state}, and no result of it is held",
             fix=f"see `dispatch status {dispatch_id}`",
         )
     return row, found[0]
@@ -107,4 +107,4 @@ def _listed(parts: Sequence[Part]) -> str:
 
 
 def _released_here(left_out: Sequence[Part]) -> str:
-    return f"you sent what the run returned, without {_listed(left_out)}" if left_out else "you sent what it returned"
+    return f"you released the result, without {_listed(left_out)}" if left_out else "you released the result"

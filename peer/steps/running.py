@@ -167,7 +167,7 @@ def answer(
     """
     asked = trace.approval(tx.db, dispatch_id, request_id)
     if asked is None:
-        raise Conflict(f"nothing pending: no tool call {request_id} of that dispatch was asked about")
+        raise Conflict(f"nothing pending: that dispatch has not asked about a tool call {request_id}")
     if asked.outcome:
         raise Conflict(f"nothing pending: that tool call was already {asked.outcome}")
     now = tx.now
@@ -182,7 +182,7 @@ def answer(
         raise Conflict("nothing pending: that tool call was already decided")
     if allow and grant == "always":
         if chosen is None:
-            raise Conflict("this call cannot be allowed always", fix="allow it once or for this session")
+            raise Conflict("this call cannot be allowed with `always`", fix="allow it once or for this session")
         _store_rule(tx.db, get_running(tx.db, dispatch_id, asked.attempt).edge_id, chosen, now)
         tx.note(PeopleChanged())
     if allow and (pin := msgspec.json.decode(asked.call).get("mcp_pin")):
@@ -198,7 +198,7 @@ def _chosen_rule(asked: rows.Approval, grant: str, number: int | None) -> Docume
     call = msgspec.json.decode(asked.call)
     if grant == "once":
         if number is not None:
-            raise Invalid("a rule goes with `always` or `session`", fix="say which of the two, or name no rule")
+            raise Invalid("a rule needs `always` or `session`", fix="give one of the two, or name no rule")
         return None
     narrowest: Document | None = call.get("rule_if_always")
     if number is None:
@@ -207,7 +207,7 @@ def _chosen_rule(asked: rows.Approval, grant: str, number: int | None) -> Docume
     if not 0 <= number < len(choices):
         count = max(len(choices), 1)
         raise Invalid(
-            f"rule {number + 1} is none of the {count} that this call offers",
+            f"there is no rule {number + 1}: this call offers {count}",
             fix=f"choose 1 to {count}, as `dispatch approvals` numbers them; the API counts its rule_choices from 0",
         )
     return choices[number]
@@ -298,8 +298,8 @@ def _batches(events: Sequence[str]) -> list[list[str]]:
 
 
 SHORTENED = reports.status_event(
-    "shortened", "this trace is long: from here on it has the beginning and the end of long texts"
+    "shortened", "this trace is long: from here on, it keeps only the beginning and the end of long texts"
 )
 STOPPED = reports.status_event(
-    "shortened", "this trace is full: what the run does from here on is not in it; its result will be"
+    "shortened", "this trace is full: it does not record what the run does from here on, only its result"
 )

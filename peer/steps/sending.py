@@ -90,14 +90,16 @@ def compose(tx: Transaction, draft: Draft) -> Composed:
     edge = get_edge_to(tx.db, tx.context.identity.user_id, draft.recipient, now)
     if draft.device and draft.device != edge.device:
         raise Invalid(
-            f"{draft.recipient} accepts your dispatches on another device",
+            f"{draft.recipient} accepts your dispatches on a different device",
             fix="leave out --device",
         )
     content = draft.content
     if content.parent and dispatches.get(tx.db, content.parent) is None:
         raise NotFound(f"no dispatch {content.parent} to refer to")
     attached = sum(item.size for item in content.files)
-    thinning.check_room(tx, edge.user_id, "sent", attached, fix="cancel what need not go on, or wait: `dispatch sent`")
+    thinning.check_room(
+        tx, edge.user_id, "sent", attached, fix="wait, or cancel some of them: `dispatch sent` lists them"
+    )
     device = contacts.device(tx.db, edge.device)
     theirs = fitting.Understood.of_hello(device.hello if device is not None else b"")
     fitted = fitting.fit(Dispatch, content_of(draft), theirs, peer=edge.user_id)
@@ -266,7 +268,7 @@ def _no_room_for(tx: Transaction, row: rows.Dispatch, files: Sequence[FileRef]) 
         try:
             thinning.check_room(tx, row.peer, "sent", sum(item.size for item in files), fix=NO_FIX)
         except RateLimited as error:  # the result itself is taken all the same: it ends the dispatch
-            return f"the returned files are not fetched: {error.message}"
+            return f"the returned files were not fetched: {error.message}"
     return ""
 
 

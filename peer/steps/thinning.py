@@ -75,6 +75,4 @@ def check_room(tx: Transaction, peer: str, direction: Direction, more: int, *, f
     if any(bounds.to_thin(theirs, bounds.OF_A_CONTACT, total=held, now=tx.now)):
         raise Unavailable("older files and events are being removed to make room", fix="try again in a moment")
     way = "from" if direction == "received" else "to"
-    raise RateLimited(
-        f"the dispatches {way} {peer} that are not over hold {bounds.CONTACT_BYTES >> 20:,} MB already", fix=fix
-    )
+    raise RateLimited(f"unfinished dispatches {way} {peer} already take up {bounds.CONTACT_BYTES >> 20:,} MB", fix=fix)

@@ -130,7 +130,9 @@ def as_error(error: sqlite3.Error) -> Unavailable | Internal:
             "the store cannot be opened or written", fix="check that the state folder is yours: `dispatch doctor --fix`"
         )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Unavailable("another program holds the store", fix="close what else has the state folder open")
+        return Unavailable(
+            "another program has locked the store", fix="close the other program that uses the state folder"
+        )
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Unavailable("the store is damaged", fix="restore the state folder from a backup")
     return Internal(f"the store failed: {error}")

@@ -114,7 +114,7 @@ def waiting_approvals(
     if before is not None:
         last = approval(db, *before)
         if last is None:
-            raise NotFound(f"the list has no {' '.join(before)!r:.80}", fix="begin with its first page")
+            raise NotFound(f"the list does not contain {' '.join(before)!r:.80}", fix="start again from its first page")
         after = (last.asked, *before)
     rows = db.execute(
         "SELECT * FROM approvals WHERE outcome = '' AND deadline > ? AND (asked, dispatch_id, request_id) > (?, ?, ?) "

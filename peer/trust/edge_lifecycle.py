@@ -88,9 +88,9 @@ def next_status(status: Status, event: Event) -> Status:
     """The status after `event`. Raises Conflict (409) if the table lists none."""
     following = EDGE[status].get(event)
     if following is None:
-        fix = "invite or accept anew" if status in ENDED else "see `dispatch contacts`"
+        fix = "start with a new invitation: `dispatch invite EMAIL`" if status in ENDED else "see `dispatch contacts`"
         if _DONE[event] == status:
-            raise Conflict(f"the trust edge is {status} already", fix=fix)
+            raise Conflict(f"the trust edge is already {status}", fix=fix)
         raise Conflict(f"the trust edge is {status}: it cannot be {_DONE[event]}", fix=fix)
     return following
 
@@ -116,7 +116,7 @@ def check_send(status: Status | None, *, peer: str, expires: int | None, now: in
 def check_admit(status: Status | None, *, expires: int | None, now: int) -> None:
     """At the recipient: raise Forbidden (403) unless a dispatch's edge lets it arrive or run. None: no edge."""
     if status is None:
-        raise Forbidden("there is no such trust edge", fix="ask the recipient for an invitation's acceptance")
+        raise Forbidden("there is no such trust edge", fix="invite the recipient: `dispatch invite EMAIL`")
     status = current(status, expires=expires, now=now)
     if status != "active":
         raise Forbidden(f"the trust edge {_REASONS[status]}", fix="ask the recipient, who granted it")
@@ -131,7 +131,7 @@ def with_rule(rules: tuple[Rule, ...], rule: Rule, scope: Scope) -> tuple[Rule, 
     if rule in rules:
         return rules
     if len(rules) >= MAX_RULES:
-        raise Invalid(f"the edge has {MAX_RULES} rules already", fix="remove some: `dispatch trust show`")
+        raise Invalid(f"the edge already has {MAX_RULES} rules", fix="remove some: `dispatch trust show`")
     return (*rules, rule)
 
 

@@ -65,7 +65,7 @@ def matches(root: bytes, typed: str) -> bool:
         return hmac.compare_digest(joined, own.digits.replace(" ", ""))
     if len(parts) == _WORD_COUNT and all(part in WORDS for part in parts):
         return hmac.compare_digest(" ".join(parts), own.words)
-    raise Invalid("that is not a whole fingerprint", fix=_FIX)
+    raise Invalid("that is not a complete fingerprint", fix=_FIX)
 
 
 def _iterated(root: bytes) -> bytes:

@@ -33,7 +33,7 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 MAX_EXPIRY_MS: Final = 10 * _UNITS["y"]
 _EXPIRES_FIX: Final = "give a duration (12h, 30d, 8w), a date (2027-01-31) or never"
 
-_TOOLCHAINS_FIX: Final = "give auto, none, default, or paths with commas between, as in auto,/opt/tool"
+_TOOLCHAINS_FIX: Final = "give auto, none, default, or paths separated by commas, such as auto,/opt/tool"
 
 _DISPATCH_TOOL: Final = re.compile(own_names.TOOLS)
 
@@ -86,7 +86,7 @@ def grant(chosen: ScopeInput, *, installed: Sequence[McpServer | str], now: int)
     """The scope of a new edge. `tools` is required; the rest has defaults. Raises Invalid or Forbidden."""
     if chosen.tools is UNSET:
         raise Invalid(
-            "the tools were not chosen: nobody but you picks them",
+            "no tools were chosen, and only you can choose them",
             fix="name them, such as --tools Read,Glob,Grep",
         )
     return _with(Scope(tools=()), chosen, installed=installed, now=now)
@@ -155,7 +155,7 @@ def parse_mcp_servers(given: str | Iterable[str], installed: Sequence[McpServer 
     known = {server.name: server for server in servers}
     for name in names:
         if name in ("*", "none"):
-            raise Invalid(f"`{name}` cannot be named beside other MCP servers", fix="give *, none or names")
+            raise Invalid(f"`{name}` cannot be combined with other MCP servers", fix="give *, none or names")
         if is_dispatch(known.get(name, McpServer(name))):
             raise Forbidden(
                 f"the MCP server `{_shown(name)}` is dispatch itself: a run never dispatches onward",
@@ -165,12 +165,12 @@ def parse_mcp_servers(given: str | Iterable[str], installed: Sequence[McpServer 
         if name not in known:
             raise Invalid(
                 f"no MCP server `{_shown(name)}` is installed here" + _nearest(name, grantable),
-                fix=f"installed are: {listed}",
+                fix=f"choose from: {listed}",
             )
         if known[name].unusable:
             raise Invalid(
                 f"the MCP server `{_shown(name)}` cannot be granted: {known[name].unusable}",
-                fix=f"those that can are: {listed}",
+                fix=f"choose from: {listed}",
             )
     return tuple(sorted(set(names)))
 
@@ -198,11 +198,11 @@ def parse_paths(given: str | Iterable[str]) -> tuple[str, ...]:
     if len(paths) > scopes.MAX_PATHS:
         raise Invalid(
             f"{len(paths)} folders are {len(paths) - scopes.MAX_PATHS} more than the {scopes.MAX_PATHS} allowed",
-            fix="name a folder above them",
+            fix="name a folder that contains several of them",
         )
     for path in paths:
         if not path.startswith("/") or len(path) > scopes.MAX_PATH:
-            raise Invalid(f"`{_shown(path)}` is not an absolute path", fix="give the folder from / on")
+            raise Invalid(f"`{_shown(path)}` is not an absolute path", fix="give the full path, starting with /")
     return tuple(dict.fromkeys(paths))
 
 
@@ -256,7 +256,7 @@ def parse_expires(given: str | None, *, now: int) -> int | None:
     match = _DURATION.fullmatch(text.lower())
     until = now + int(match[1]) * _UNITS[match[2]] if match else _moment(text)
     if until < now + _MINUTE:
-        raise Invalid(f"the expiry `{_shown(given)}` is past, or less than a minute away", fix=_EXPIRES_FIX)
+        raise Invalid(f"the expiry `{_shown(given)}` is in the past, or less than a minute away", fix=_EXPIRES_FIX)
     if until > now + MAX_EXPIRY_MS:
         raise Invalid(f"the expiry `{_shown(given)}` is more than ten years away", fix="say never if you mean it")
     return until
@@ -278,7 +278,7 @@ def _one_of(what: str, given: str, allowed: tuple[T, ...]) -> T:
     for value in allowed:
         if given == value:
             return value
-    raise Invalid(f"`{_shown(given)}` is not a kind of {what}", fix=f"give {' or '.join(allowed)}")
+    raise Invalid(f"`{_shown(given)}` is not a value of {what}", fix=f"give {' or '.join(allowed)}")
 
 
 def _split(given: str | Iterable[str]) -> list[str]:

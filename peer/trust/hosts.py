@@ -35,33 +35,33 @@ def parse_host(text: str) -> Host:
     """
     name, colon, port = text.strip().partition(":")
     if "/" in text or "@" in text:
-        raise Invalid(f"`{_shown(text)}` is not the name of a host", fix=_FIX)
+        raise Invalid(f"`{_shown(text)}` is not a host name", fix=_FIX)
     if "*" in text:
-        raise Invalid(f"`{_shown(text)}` stands for more than one host", fix="name each host by itself")
+        raise Invalid(f"`{_shown(text)}` stands for more than one host", fix="name each host separately")
     if colon and not (re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) and 1 <= int(port) <= 65_535):
         if _is_address(text.strip().strip("[]")):
             raise _an_address(text)
-        raise Invalid(f"`{_shown(text)}` names no port", fix=_FIX)
+        raise Invalid(f"`{_shown(text)}` has an invalid port", fix=_FIX)
     if _is_address(name):
         raise _an_address(text)
     try:
         ascii_name = idna.encode(name.removesuffix("."), uts46=True, std3_rules=True).decode().lower()
     except (idna.IDNAError, UnicodeError):
-        raise Invalid(f"`{_shown(text)}` is not the name of a host", fix=_FIX) from None
+        raise Invalid(f"`{_shown(text)}` is not a host name", fix=_FIX) from None
     labels = ascii_name.split(".")
     # What the system's resolver takes for an address in another notation: 127.1, 0x7f000001.
     if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
         raise _an_address(text)
     if len(labels) < 2 or labels[-1] in NOT_PUBLIC or len(ascii_name) > MAX_HOST:
         raise Invalid(
-            f"`{_shown(text)}` is not a host of the internet, and a run reaches no other", fix="name it in full"
+            f"`{_shown(text)}` is not an internet host, and a run can reach no others", fix="give its full name"
         )
     return Host(ascii_name, int(port) if colon else TLS_PORT)
 
 
 def _an_address(text: str) -> Invalid:
     return Invalid(
-        f"`{_shown(text)}` is an address, and hosts are granted by name: TLS shows that it is the one that was meant",
+        f"`{_shown(text)}` is an IP address; hosts are granted by name, because TLS can then prove which host it is",
         fix=_FIX,
     )
 

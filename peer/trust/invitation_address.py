@@ -114,7 +114,7 @@ def check_digest(address: Address, invitation: bytes) -> None:
     """Raise Invalid unless `invitation` (the bytes that the broker served) has the digest in the address."""
     if not hmac.compare_digest(hashlib.sha256(invitation).digest(), address.digest):
         raise Invalid(
-            "the invitation that the broker holds is not the one that this address was made for",
+            "the broker's invitation is not the one that this address was made for",
             fix="accept nothing; ask the inviter for a new one, and tell them that the broker may be lying",
         )
 
@@ -140,7 +140,7 @@ def proven(given: bytes, secret: bytes, *, invitation_digest: bytes, device_set_
 def _page(url: str) -> Page:
     broker, found, token = url.rpartition(PAGE)
     if not found:
-        raise Invalid("the address of that web page is no invitation", fix=_ADDRESS_FIX)
+        raise Invalid("that web address is not an invitation", fix=_ADDRESS_FIX)
     return Page(_broker(broker), _token(token.rstrip("/")))
 
 
@@ -155,16 +155,16 @@ def _token(text: str) -> str:
 def _broker(url: str) -> str:
     fix = "a broker looks like https://broker.example"
     if not url.isascii() or not url.isprintable() or " " in url or len(url) > MAX_BROKER:
-        raise Invalid("the broker's address holds characters that do not belong there, or is too long", fix=fix)
+        raise Invalid("the broker's address contains invalid characters, or is too long", fix=fix)
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise Invalid("the broker's address cannot be read", fix=fix) from None
     if parts.scheme not in ("http", "https") or not host:
-        raise Invalid("the broker's address is not an http or https one", fix=fix)
+        raise Invalid("the broker's address is not an http or https URL", fix=fix)
     if "@" in parts.netloc or "?" in url or "#" in url:
-        raise Invalid("the broker's address holds more than a host and a path", fix=fix)
+        raise Invalid("the broker's address may have only a host, a port and a path", fix=fix)
     return url.rstrip("/")
 
 

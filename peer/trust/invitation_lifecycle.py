@@ -36,5 +36,8 @@ def check_open(state: State, *, expires: int, now: int) -> None:
 
 def _closed(state: State) -> DispatchError:
     if state == "expired":
-        return Gone("this invitation expired", fix="ask for a new one: `dispatch invite` at the other side")
-    return Conflict(f"this invitation was {state} already", fix="see `dispatch contacts` and `dispatch invitations`")
+        return Gone(
+            "this invitation has expired",
+            fix="ask the inviter for a new one: they run `dispatch invite` with your address",
+        )
+    return Conflict(f"this invitation was already {state}", fix="see `dispatch contacts` and `dispatch invitations`")

@@ -51,14 +51,15 @@ def standing(inviter: str, *, verified: bool) -> str:
 AFTERWARDS: Final = "Then: manual approval of every call (the default), review, or auto? restrict to which folders?"
 
 FOLDERS: Final = (
-    "a run sees a folder at its own path, which the model's provider reads, too; what is sent names the project instead"
+    "a run sees a folder at its real path, so the model's provider sees that path too; what the sender gets names the "
+    "project instead"
 )
 """What else a person gives away with a folder, as the end of a sentence."""
 
 APPROVALS: Final[Mapping[Approval, str]] = MappingProxyType(
     {
         "manual": "you answer every call, and results are sent as they come",
-        "review": "calls inside the folders' views are not asked about; nothing is sent before you have looked at it",
+        "review": "calls inside the folders run without asking; nothing is sent before you have looked at it",
         "auto": "nobody is asked, and results are sent as they come",
     }
 )
@@ -81,7 +82,7 @@ def menu(installed_mcp: Sequence[McpServer | str]) -> tuple[Item, ...]:
             grantable,
         ),
         Item(CUSTOM, "Custom", f"name the tools yourself, from {', '.join(TOOLS)}, and MCP servers"),
-        Item(DECLINE, "Decline", "no edge is made, and the inviter is told"),
+        Item(DECLINE, "Decline", "no trust edge is made, and the inviter is told"),
     )
 
 

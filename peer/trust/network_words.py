@@ -10,21 +10,23 @@ from peer.trust.scopes import ANY_PACKAGES, PACKAGES
 def sentences(tools: Sequence[str], network: Sequence[str], registries: Sequence[Mapping[str, str]] = ()) -> list[str]:
     """Return what to know of a scope's `network`, as the API has these three members; none where it is empty."""
     if network and "Bash" not in tools:
-        return ["Only shell commands use its network, and without Bash it runs none."]
+        return ["Only shell commands use the network, and without Bash there are none."]
     found = []
     hosts = [word for word in network if word not in (PACKAGES, ANY_PACKAGES)]
     if hosts:
         found.append(
-            f"Its commands reach {', '.join(hosts)} over HTTPS. Whatever a run can read can leave to there, and it can "
-            "act there as you with any password or key in the folder. A host that shares its servers with others can "
-            "pass things on to them, and a registry takes uploads."
+            f"Its commands can reach {', '.join(hosts)} over HTTPS. They can send there whatever the run can read, and "
+            "act there as you with any password or key in the folder. A host that shares servers with others can pass "
+            "things on to them, and a registry accepts uploads."
         )
     where = ", ".join(f"{registry['address']} ({registry['kind']})" for registry in registries)
     if PACKAGES in network:
-        found.append(f"Packages that the project's lock files name are fetched for it from {where}; these learn which.")
+        found.append(
+            f"Packages that the project's lock files name are fetched for it from {where}, which learn their names."
+        )
     if ANY_PACKAGES in network:
         found.append(
-            f"Any package is fetched for it from {where}. The names that it asks for are its own choice: what it has "
-            "read can leave by them."
+            f"Any package is fetched for it from {where}. It chooses the names that it asks for, so what it has read "
+            "can leave in them."
         )
     return found

@@ -45,7 +45,7 @@ there are all refused and need no list: ~/.ssh, ~/.config, ~/.local/bin, ~/.code
 
 _DISK: Final = 3
 """Components of a user's folder of disks, `/run/media/bob`."""
-_PRIVATE: Final = "holds keys, sign-ins, settings or programs"
+_PRIVATE: Final = "contains keys, sign-ins, settings or programs"
 
 
 class Facts(Protocol):
@@ -98,7 +98,7 @@ def check_root(path: str, facts: Facts) -> str:
     for component in _components(root):
         _check_kind(facts.kind(component), component, whole=root)
     if (socket := facts.socket_below(root)) is not None:
-        raise _refusal(root, f"holds a socket, {_shown(socket)}: a run could talk to the program behind it",
+        raise _refusal(root, f"contains a socket, {_shown(socket)}: a run could talk to the program behind it",
                        "stop that program, or name a folder without it")  # fmt: skip
     return root
 
@@ -145,11 +145,11 @@ def canonical(path: str) -> str:
     """`path` without `.`, double or closing slashes. Raises Invalid unless it is absolute, without `..`, printable."""
     shown = _shown(path)
     if not path.startswith("/") or len(path) > MAX_PATH:
-        raise Invalid(f"`{shown}` is not an absolute path", fix="give the folder from / on")
+        raise Invalid(f"`{shown}` is not an absolute path", fix="give the full path, starting with /")
     if not path.isprintable():
-        raise Invalid(f"`{shown}` holds characters that cannot be seen", fix="rename the folder")
+        raise Invalid(f"`{shown}` contains invisible characters", fix="rename the folder")
     if ".." in path.split("/"):
-        raise Invalid(f"`{shown}` goes up with `..`", fix="give the folder by its real path")
+        raise Invalid(f"`{shown}` contains `..`", fix="give the folder's real path")
     # normpath keeps two leading slashes, whose meaning POSIX leaves open; reduce them to one.
     return posixpath.normpath("/" + path.lstrip("/"))
 
@@ -188,10 +188,10 @@ def _check_place(root: str, facts: Facts) -> None:
         raise _refusal(root, "is shared by every user or program of this machine", "name a folder of yours inside it")
     for own in RUN_FOLDERS:
         if within(root, (own,)) or within(own, (root,)):
-            raise _refusal(root, f"would stand where a run has its own {own}", "move the project to another folder")
+            raise _refusal(root, f"would be where a run has its own {own}", "move the project to another folder")
     if within(root, (REMOVABLE,)):
         if len(_components(root)) <= _DISK:
-            raise _refusal(root, "holds disks of every kind", "name a folder of yours on one of the disks")
+            raise _refusal(root, "contains every removable disk", "name a folder of yours on one of them")
         return
     for system in SYSTEM_FOLDERS:
         # A service account's home is below a system folder (/var/lib/x); what is inside its own home may be granted.
@@ -211,7 +211,7 @@ def _check_kind(kind: Kind, component: str, *, whole: str) -> None:
     if kind == "missing":
         raise _refusal(whole, f"does not exist{what}", "create the folder first, or check the spelling")
     if kind == "unreadable":
-        raise _refusal(whole, f"cannot be looked at{what}", "check the permissions of the folder")
+        raise _refusal(whole, f"cannot be read{what}", "check the permissions of the folder")
     names = {"file": "a file", "socket": "a socket", "device": "a device or pipe"}
     raise _refusal(whole, f"is not a folder but {names[kind]}{what}", "name the folder that holds it")
 

@@ -28,6 +28,6 @@ def check_rate(accepted: Iterable[int], *, max_per_day: int, now: int) -> None:
     if at is not None:
         moment = datetime.fromtimestamp(-(-at // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         raise RateLimited(
-            f"{max_per_day} dispatches in 24 hours are all that this edge permits",
+            f"this edge permits {max_per_day} dispatches in 24 hours, and all of them are used",
             fix=f"send it again after {moment}, or ask the recipient to raise --max-per-day",
         )

@@ -117,7 +117,7 @@ def encode(receipt: Receipt) -> bytes:
     encoded = (codec.encode(part, max_bytes=MAX_RECEIPT) for part in (*parts, *receipt.events))
     raw = b"".join((magic, *encoded))
     if len(raw) > MAX_RECEIPT:
-        raise TooLarge(f"the receipt has {len(raw):,} bytes; at most {MAX_RECEIPT:,} can be", fix=NO_FIX)
+        raise TooLarge(f"the receipt has {len(raw):,} bytes; the limit is {MAX_RECEIPT:,}", fix=NO_FIX)
     return raw
 
 
@@ -152,7 +152,7 @@ def verify(receipt: Receipt) -> Proven:
     _check_device("dispatch", dispatch, "sender", sender)
     _check_device("result", result, "recipient", recipient)
     if (dispatch.audience_user, dispatch.audience_device) != (result.issuer_user, result.issuer_device):
-        raise Altered("the result is by another device than the dispatch was for")
+        raise Altered("the result was not signed by the device that the dispatch was for")
     if result.dispatch_id != dispatch.id or result.dispatch_digest != signed.digest:
         raise Altered("the result is about another dispatch")
     _check_parties("result", result, dispatch, result)
@@ -160,7 +160,7 @@ def verify(receipt: Receipt) -> Proven:
     if result.attempt:
         unseen = _check_decision(receipt.decision, dispatch, signed, result)
     elif receipt.decision:
-        raise Altered("there is a decision to run it, and the result knows of no run")
+        raise Altered("there is a decision to run it, but the result is about no run")
     landing = _check_landing(receipt.landing, dispatch, signed, result) if receipt.landing else None
     missing = 0 if receipt.events else result.count
     events = 0 if missing else _check_chain(receipt.events, dispatch, result)
@@ -187,16 +187,16 @@ def _open(part: str, kind: type[S], raw: bytes) -> tuple[S, Signed]:
 
 def _check_device(part: str, statement: DeviceStatement, whose: str, devices: DeviceSet) -> None:
     if devices.issuer_user != statement.issuer_user:
-        raise Altered(f"the {whose}'s device-set is another user's than the {part}")
+        raise Altered(f"the {whose}'s device-set belongs to a different user from the {part}")
     if statement.issuer_device not in {device.device for device in devices.devices}:
         raise Altered(f"the device that signed the {part} is not in the {whose}'s device-set")
 
 
 def _check_parties(part: str, statement: Addressed, dispatch: Dispatch, result: Result) -> None:
     if (statement.issuer_user, statement.issuer_device) != (result.issuer_user, result.issuer_device):
-        raise Altered(f"the {part} is by another device than the result")
+        raise Altered(f"the {part} was not signed by the same device as the result")
     if (statement.audience_user, statement.audience_device) != (dispatch.issuer_user, dispatch.issuer_device):
-        raise Altered(f"the {part} is for another device than the dispatch is by")
+        raise Altered(f"the {part} is not addressed to the device that signed the dispatch")
 
 
 def _check_decision(raw: bytes, dispatch: Dispatch, signed: Signed, result: Result) -> tuple[str, ...]:
@@ -208,10 +208,10 @@ def _check_decision(raw: bytes, dispatch: Dispatch, signed: Signed, result: Resu
     if decision.decision != "accepted" or decision.attempt != result.attempt:
         raise Altered("the decision is not the one that accepted this run")
     if decision.read_version != dispatch.version:
-        raise Altered("the decision is about the dispatch read as another version")
+        raise Altered("the decision is about another version of the dispatch")
     if not all(path and is_ignorable(path[-1]) for path in decision.unread):
         # A critical key cannot have been ignored: the dispatch would have been refused.
-        raise Altered("the decision says that a field was ignored which nobody may ignore")
+        raise Altered("the decision says that it ignored a field which must not be ignored")
     return tuple(path_text(path) for path in decision.unread)
 
 
@@ -237,7 +237,7 @@ def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -
     for sequence, raw in enumerate(batches):
         part = f"event batch {sequence + 1}"
         if sequence >= result.count:
-            raise Altered(f"{part} is one more than the {result.count} that the result closes with")
+            raise Altered(f"{part} is one too many: the result names {result.count}")
         batch, signed = _open(part, Events, raw)
         if (batch.dispatch_id, batch.attempt) != (dispatch.id, result.attempt):
             raise Altered(f"{part} is of another run")
@@ -249,9 +249,9 @@ def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -
         head = signed.digest
         events += len(batch.events)
     if len(batches) != result.count:
-        raise Altered(f"event batch {len(batches) + 1} is missing: the result closes with {result.count}")
+        raise Altered(f"event batch {len(batches) + 1} is missing: the result names {result.count}")
     if head != result.head:
-        raise Altered(f"event batch {len(batches)} is not the one that the result closes with")
+        raise Altered(f"event batch {len(batches)} is not the last one that the result names")
     return events
 
 
@@ -281,4 +281,4 @@ def _head(part: str, raw: bytes, at: int) -> tuple[int, int]:
         length = int.from_bytes(raw[at + 1 : at + 1 + size])
         if length >= (24, 1 << 8, 1 << 16)[short - 24]:
             return at + 1 + size, length
-    raise Altered(f"the {part} does not begin as it must: bytes before it, or its first ones, were altered")
+    raise Altered(f"the {part} has an invalid beginning: its first bytes, or bytes before it, were altered")

@@ -136,7 +136,7 @@ def decode(raw: bytes | str) -> Scope:
     except msgspec.MsgspecError as error:
         raise Invalid(
             f"the stored scope cannot be read: {error}",
-            fix="revoke the edge with `dispatch trust revoke`, and grant it anew",
+            fix="revoke the edge with `dispatch trust revoke`, and grant it again",
         ) from None
     check(scope)
     return scope
@@ -152,12 +152,12 @@ def check(scope: Scope) -> None:
     check_network(scope.network)
     if len(scope.paths) > MAX_PATHS or len(set(scope.paths)) != len(scope.paths):
         raise Invalid(
-            f"{len(scope.paths)} folders are granted; at most {MAX_PATHS}, each once, can be",
-            fix="grant fewer folders, or one that holds them",
+            f"{len(scope.paths)} folders are named; at most {MAX_PATHS} can be granted, each once",
+            fix="grant fewer folders, or one that contains them",
         )
     for path in scope.paths:
         if not path.startswith("/") or len(path) > MAX_PATH:
-            raise Invalid("a granted folder is not an absolute path", fix="give it from / on")
+            raise Invalid("a granted folder is not an absolute path", fix="give its full path, starting with /")
     if scope.expires is not None and not 0 <= scope.expires <= LAST_TIME:
         raise Invalid("the expiry of the edge is not a time", fix="give a time like 2030-01-31T12:00:00Z")
 
@@ -166,7 +166,8 @@ def check_max_per_day(value: int) -> None:
     """Raise Invalid unless `value` is 1 to 1,000 dispatches in 24 hours."""
     if not 1 <= value <= MAX_PER_DAY:
         raise Invalid(
-            f"{value:,} dispatches a day is outside 1 to {MAX_PER_DAY:,}", fix="the usual --max-per-day is 50"
+            f"{value:,} dispatches a day is outside 1 to {MAX_PER_DAY:,}",
+            fix=f"give 1 to {MAX_PER_DAY:,}; the default is 50",
         )
 
 
@@ -188,18 +189,18 @@ def check_toolchains(words: tuple[str, ...]) -> None:
         or any(not word.startswith("/") or len(word) > MAX_PATH or not word.isprintable() for word in named)
     ):
         raise Invalid(
-            "these are not toolchains that a run may see",
-            fix=f"give auto, none, or at most {MAX_TOOLCHAINS} absolute paths, with auto among them or not",
+            "a run cannot be given these toolchains",
+            fix=f"give auto, none, or at most {MAX_TOOLCHAINS} absolute paths, with or without auto",
         )
 
 
 def check_network(named: tuple[str, ...]) -> None:
     """Raise Invalid unless each is a word for packages or a host as `parse_host` gives it, sorted and each once."""
     if PACKAGES in named and ANY_PACKAGES in named:
-        raise Invalid(f"{ANY_PACKAGES} has {PACKAGES} in it", fix="name one of the two")
+        raise Invalid(f"{ANY_PACKAGES} includes {PACKAGES}", fix="name only one of the two")
     if len(named) > MAX_HOSTS or list(named) != sorted({network_word(name) for name in named}):
         raise Invalid(
-            f"at most {MAX_HOSTS} hosts, sorted and each once, can be granted", fix="grant fewer of them, each once"
+            f"at most {MAX_HOSTS} hosts can be granted, sorted and each once", fix="grant fewer of them, each once"
         )
 
 
@@ -215,7 +216,7 @@ def hosts(scope: Scope) -> tuple[str, ...]:
 
 def network_phrase(word: str) -> str:
     """Return a word of a scope's network as a phrase for people."""
-    phrases = {PACKAGES: "packages that lock files name", ANY_PACKAGES: "any package"}
+    phrases = {PACKAGES: "packages named in lock files", ANY_PACKAGES: "any package"}
     return phrases.get(word, f"the network: {word}")
 
 
@@ -309,7 +310,7 @@ def widens(old: Scope, new: Scope) -> tuple[str, ...]:
         ways.append(UNREVIEWED)
     ways += [f"programs in {word}" for word in new.toolchains if word.startswith("/") and word not in old.toolchains]
     if old.toolchains and "auto" not in old.toolchains and (not new.toolchains or "auto" in new.toolchains):
-        ways.append("the toolchains that are found for a project")
+        ways.append("the toolchains found for a project")
     had = {*old.network, PACKAGES} if ANY_PACKAGES in old.network else old.network
     ways += [network_phrase(word) for word in new.network if word not in had]
     if (old.results, new.results) == ("redacted", "full"):
@@ -337,17 +338,19 @@ def _check_tools(tools: tuple[str, ...]) -> None:
     if not tools:
         raise Invalid("the scope has no tools", fix=f"grant at least one of {', '.join(TOOLS)}")
     if tools != ordered(tools):
-        raise Invalid("the scope names unknown tools, or not in their order", fix=f"known are {', '.join(TOOLS)}")
+        raise Invalid(
+            "the scope names unknown tools, or has them in the wrong order", fix=f"choose from {', '.join(TOOLS)}"
+        )
 
 
 def _check_servers(names: tuple[str, ...]) -> None:
     if len(names) > MAX_MCP_SERVERS or list(names) != sorted(set(names)):
         raise Invalid(
-            f"at most {MAX_MCP_SERVERS} MCP servers, sorted and each once, can be granted",
+            f"at most {MAX_MCP_SERVERS} MCP servers can be granted, sorted and each once",
             fix="grant fewer of them, each once",
         )
     if any(not 1 <= len(name) <= MAX_MCP_NAME or not name.isprintable() for name in names):
         raise Invalid(
-            "the name of an MCP server is empty, too long or holds characters that cannot be seen",
+            "the name of an MCP server is empty, too long or contains invisible characters",
             fix="rename the server where it is configured",
         )

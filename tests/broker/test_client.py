@@ -211,7 +211,7 @@ async def test_a_sign_in_cannot_be_made_to_wait_for_ever(who: Identity) -> None:
 
 async def test_a_broker_that_never_waits_is_not_asked_without_pause(who: Identity) -> None:
     async with answering(who, says(200, PAGE)) as client:
-        with pytest.raises(Unavailable, match="lets nobody wait"):
+        with pytest.raises(Unavailable, match="keeps no request open"):
             await client.invitations(version=1, wait=25)
         assert (await client.invitations(version=1)).version == 1
         assert (await client.invitations(version=0, wait=25)).version == 1
@@ -460,7 +460,7 @@ async def test_nobody_there(who: Identity) -> None:
         with pytest.raises(Unavailable, match=r"can't reach broker http://127\.0\.0\.1:1") as refused_sign_in:
             await client.login_device(b"")
     assert refused.value.fix == "check `dispatch whoami`; known contacts keep working"
-    assert refused_sign_in.value.fix == "check the address, and that the broker runs"
+    assert refused_sign_in.value.fix == "check the address, and that the broker is running"
 
 
 async def test_a_lost_poll_is_not_the_end_of_a_sign_in(who: Identity, autojump_clock: MockClock) -> None:

@@ -129,7 +129,7 @@ async def test_cut_off_after_approval_it_is_completed_by_the_next(broker: Runnin
 async def test_no_broker_there(folder: StateFolder) -> None:
     with pytest.raises(Unavailable, match=r"can't reach broker http://127\.0\.0\.1:9") as refused:
         await sign_in(folder, "http://127.0.0.1:9")
-    assert refused.value.fix == "check the address, and that the broker runs"
+    assert refused.value.fix == "check the address, and that the broker is running"
     with pytest.raises(Invalid, match="plain http"):
         await sign_in(folder, "http://broker.example")
 

@@ -248,7 +248,12 @@ def test_without_a_daemon_a_gate_that_was_gone_around_is_said(cli: Cli, prove: d
             "no bwrap",
             "apt install",
         ),
-        ({"tier": "bwrap", "canaries": [{"name": "ssh", "ok": False}]}, 1, "does not hold: ssh", "docs/security.md"),
+        (
+            {"tier": "bwrap", "canaries": [{"name": "ssh", "ok": False}]},
+            1,
+            "canaries broke out of the sandbox: ssh",
+            "docs/security.md",
+        ),
         (b"Traceback", 1, "gave no answer", " install --force-reinstall "),
     ],
 )

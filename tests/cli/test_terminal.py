@@ -180,7 +180,7 @@ def test_a_wider_rule_is_picked_from_those_offered(cli: Cli, api: FakeApi) -> No
     with terminal("accept", FIRST) as screen:
         screen.until(ANSWER)
         screen.type("2\n")
-        assert "2  Bash(git log), or with further words" in plain(screen.until("Which one? [1/2, Enter: none] "))
+        assert "2  Bash(git log), or with more words after it" in plain(screen.until("Which one? [1/2, Enter: none] "))
         screen.type("2\n")
         screen.until("is a space.")
         assert screen.end() == 0
@@ -312,7 +312,7 @@ def test_a_suggested_folder_is_confirmed_by_a_person(cli: Cli, api: FakeApi, key
         "project": "shop",
         "reason": "named in the task",
         "pinned": False,
-        "candidates": [{"cwd": "/code/shop", "reason": "named"}, {"cwd": "/code/shop2", "reason": "a near name"}],
+        "candidates": [{"cwd": "/code/shop", "reason": "named"}, {"cwd": "/code/shop2", "reason": "a similar name"}],
     }
     ended = api.answers["GET", f"/v1/dispatches/{FIRST}"]
     assert callable(ended)

@@ -16,8 +16,8 @@ WIDE = {"tool": "Bash", "pattern": "git", "reach": "prefix"}
     ("rule", "text"),
     [
         (NARROW, "Bash(git status)"),
-        (WIDE, "Bash(git), or with further words"),
-        ({"tool": "Read", "pattern": "/folders/1", "reach": "folder"}, "Read(/folders/1), or anything below it"),
+        (WIDE, "Bash(git), or with more words after it"),
+        ({"tool": "Read", "pattern": "/folders/1", "reach": "folder"}, "Read(/folders/1), or anything inside it"),
         (None, ""),
         ("words of\nan older store", "words of␊an older store"),
         ({"tool": "Bash\u202e", "pattern": "a\nb"}, "Bash<U+202E>(a␊b)"),

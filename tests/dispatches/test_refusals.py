@@ -45,13 +45,13 @@ def test_a_quotation_has_a_longest() -> None:
 @pytest.mark.parametrize(
     ("code", "signing_in", "fix"),
     [
-        (403, True, "check this machine's clock and the broker's address, then repeat `dispatch login`"),
+        (403, True, "check this machine's clock and the broker's address, then run `dispatch login` again"),
         (403, False, "check this machine's clock, then sign in again: `dispatch login --broker https://b.example`"),
         # Seen to fail with "see `dispatch invitations`, or ask for a new invitation", for a mistyped address.
         (404, True, "check the broker's address"),
         (401, True, "sign in again: `dispatch login --broker https://b.example`"),
-        (500, True, "try again; if it stays so, ask whoever runs the broker"),
-        (500, False, "try again; if it stays so, ask whoever runs the broker"),
+        (500, True, "try again; if it keeps failing, ask whoever runs the broker"),
+        (500, False, "try again; if it keeps failing, ask whoever runs the broker"),
     ],
 )
 def test_a_refusal_of_the_broker_is_quoted_and_the_fix_is_ours(code: int, signing_in: bool, fix: str) -> None:

@@ -192,7 +192,7 @@ def test_a_pack_that_was_altered_or_lost(world: Repositories) -> None:
     blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert world.is_refused_whole() == [DAMAGED]
     blob.unlink()
-    assert world.is_refused_whole() == ["its content is missing among what was kept of the run"]
+    assert world.is_refused_whole() == ["its content is missing from what was kept of the run"]
 
 
 def test_objects_are_checked_once_more(world: Repositories) -> None:
@@ -264,7 +264,7 @@ def test_an_entry_is_taken_at_no_word(world: Repositories, about: dict[str, obje
     assert world.look() == before
     if entry.path.endswith(HEADS) and "path" in about:
         whole = entry.path == HEADS
-        assert refused.reason == (OTHER if whole else "its path is none that a repository can have")
+        assert refused.reason == (OTHER if whole else "its path is not allowed in a repository")
 
 
 def test_no_settings_or_hooks_of_the_repository_run(world: Repositories, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_without_git(world: Repositories, monkeypatch: pytest.MonkeyPatch) -> No
     world.note_commits(world.commit())
     monkeypatch.setenv("PATH", "/nonexistent")
     before = world.look()
-    assert [each.reason for each in world.apply()] == ["there is no git on this machine"]
+    assert [each.reason for each in world.apply()] == ["git is not installed on this machine"]
     assert world.look() == before
 
 

@@ -125,7 +125,7 @@ def test_fuse_gets_nothing(tmp_path: Path) -> None:
         world.put("changed")
         world.change("changed")
         world.put("other")
-        assert ["cannot put files in place in one step" in each for each in world.is_refused_whole()] == [True]
+        assert ["cannot put a file in place in one step" in each for each in world.is_refused_whole()] == [True]
         world.add("added")
         before = world.look()
         assert world.apply() != []

@@ -166,7 +166,7 @@ def test_a_folder_that_became_a_file(world: World) -> None:
     (world.root / "sub/file.txt").unlink()
     (world.root / "sub").rmdir()
     world.put("sub")
-    assert set(world.is_refused_whole()) == {"a file stands where it needs a folder"}
+    assert set(world.is_refused_whole()) == {"a file is where it needs a folder"}
 
 
 def test_another_root(world: World) -> None:
@@ -174,13 +174,13 @@ def test_another_root(world: World) -> None:
     world.root.rename(world.root.with_name("moved"))
     assert world.apply()[0].reason == "the folder that was granted is no longer there"
     world.root.mkdir()
-    assert world.is_refused_whole() == ["another folder is where the granted one was"]
+    assert world.is_refused_whole() == ["another folder is now where the granted one was"]
 
 
 def test_paths_that_lead_elsewhere(world: World) -> None:
     for path in (b"../out", b"a/../../out", b"/etc/out", b"a//b", b"./a", b"a/.", b"a/", b"a\0b", b"..", b"\0"):
         world.add(path, base=None)
-    assert set(world.is_refused_whole()) == {"its path is none that a file can have"}
+    assert set(world.is_refused_whole()) == {"its path is not a valid file path"}
     assert not (world.root.parent / "out").exists()
 
 
@@ -209,9 +209,9 @@ def test_names_that_are_not_text_and_long_paths(world: World) -> None:
         ({"kind": "other"}, "it is neither a file nor a folder nor a link"),
         ({"sha256": ""}, "its content was not kept, so it cannot be put in place"),
         ({"sha256": "../" + "a" * 61}, "its content was not kept, so it cannot be put in place"),
-        ({"sha256": "0" * 64}, "its content is missing among what was kept of the run"),
+        ({"sha256": "0" * 64}, "its content is missing from what was kept of the run"),
         ({"size": 99}, "its content was altered after it was kept"),
-        ({"view": 7}, "it belongs to no folder that was granted"),
+        ({"view": 7}, "it is not in a granted folder"),
         ({"kind": "link", "target": b"/etc/passwd"}, "it is a link that leads out of the folder"),
         ({"kind": "link", "target": b"../../x"}, "it is a link that leads out of the folder"),
         ({"change": "changed"}, tree.GONE),
@@ -252,7 +252,7 @@ def test_a_folder_that_holds_more_than_what_was_chosen(world: World) -> None:
     world.put("pack/two")
     world.delete("pack/one")
     folder = world.delete("pack")
-    assert world.is_refused_whole(folder.number) == ["the folder holds something that is not chosen with it"]
+    assert world.is_refused_whole(folder.number) == ["the folder contains something that was not chosen with it"]
 
 
 def test_something_put_into_a_folder_at_the_moment_it_goes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_permissions(world: World) -> None:
 def test_a_read_only_file(world: World) -> None:
     world.put("locked", mode=0o444)
     world.change("locked")
-    assert world.is_refused_whole() == ["it is read-only: make it writable first if it is to change"]
+    assert world.is_refused_whole() == ["it is read-only: make it writable first"]
     (world.root / "locked").chmod(0o644)
     assert world.apply() == []
 
@@ -406,7 +406,7 @@ def test_two_names_that_are_one_without_case(world: World, monkeypatch: pytest.M
     fourth = world.add("new/e\u0301")
     monkeypatch.setattr(tree, "folds_case", lambda _: True)
     assert set(world.is_refused_whole(second.number, fourth.number)) == {
-        "another chosen entry has the same name here but for upper and lower case"
+        "another chosen entry has a name that differs only in upper and lower case"
     }
     monkeypatch.undo()
     assert third.number
@@ -426,7 +426,7 @@ def test_a_file_found_under_other_letters(world: World, monkeypatch: pytest.Monk
     descriptor = os.open(world.root, os.O_RDONLY)
     assert tree.folds_case(descriptor)
     os.close(descriptor)
-    assert world.is_refused_whole() == ["it is there under a name that differs in upper and lower case"]
+    assert world.is_refused_whole() == ["it is there under a name that differs only in upper and lower case"]
     monkeypatch.undo()
     descriptor = os.open(world.root, os.O_RDONLY)
     assert not tree.folds_case(descriptor)
@@ -446,7 +446,7 @@ def test_a_file_system_that_cannot_exchange(world: World, monkeypatch: pytest.Mo
     before = world.look()
     monkeypatch.setattr(placing, "rename", limited)
     (refused,) = world.apply()
-    assert "cannot put files in place in one step" in refused.reason
+    assert "cannot put a file in place in one step" in refused.reason
     assert world.look() == before
 
 
@@ -485,7 +485,7 @@ def test_an_edit_between_the_exchange_and_taking_it_back(world: World, monkeypat
     monkeypatch.setattr(placing, "rename", busy)
     refused = world.apply()
     assert [each.number for each in refused] == [1, 0]
-    assert "lies beside it" in refused[1].reason
+    assert "is kept beside it" in refused[1].reason
     found = world.look()
     assert (found.pop("a.txt")[2], found.pop("b.txt")[2]) == (CONTENT, b"before")
     ((name, about),) = found.items()
@@ -525,7 +525,7 @@ def test_a_file_made_where_one_was_deleted_before_that_is_taken_back(
     monkeypatch.setattr(placing, "rename", busy)
     refused = world.apply()
     assert [each.number for each in refused] == [1, 0]
-    assert "lies beside it" in refused[1].reason
+    assert "is kept beside it" in refused[1].reason
     found = world.look()
     assert (found.pop("gone.txt")[2], found.pop("b.txt")[2]) == (CONTENT, b"before")
     ((name, about),) = found.items()
@@ -644,7 +644,7 @@ def test_a_renamed_file_keeps_its_permissions(world: World) -> None:
 def test_a_folder_changes_to_no_folder(world: World) -> None:
     (world.root / "sub").mkdir()
     world.note("changed", "sub", kind="folder")
-    assert world.is_refused_whole() == ["it is a folder already"]
+    assert world.is_refused_whole() == ["a folder is already there"]
 
 
 def test_something_put_where_a_new_file_comes_at_that_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -735,7 +735,7 @@ def test_a_journal_that_cannot_be_made(world: World) -> None:
     world.journal = world.folder / "missing" / "landing"
     world.add("new.txt")
     (reason,) = world.is_refused_whole()
-    assert reason.startswith("what would be changed cannot be noted down first")
+    assert reason.startswith("it was not put in place, because the record for undo cannot be written")
 
 
 def test_a_crash_and_then_the_folder_is_gone(world: World) -> None:

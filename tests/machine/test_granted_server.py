@@ -14,7 +14,7 @@ from sandbox.mcp.marker import MARKER
 from tests.sandbox.conftest import Done, finish
 
 PROGRAMS = Path(sys.executable).parent
-REFUSED = "inside an MCP server that is granted"
+REFUSED = "inside an MCP server that other people"
 IN_PIECES = "import runpy, sys; sys.argv = ['x']; runpy.run_module('mcp_' + 'plugin.main', run_name='__main__')"
 NO_PROCESSES = """
 import ctypes, os

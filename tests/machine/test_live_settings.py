@@ -75,7 +75,7 @@ async def test_a_node_begins_without_its_keychain_and_has_the_key_when_it_answer
 ) -> None:
     async with in_force(folder, slow) as kept:
         await was_asked(slow)
-        with pytest.raises(Unavailable, match="has not given"):
+        with pytest.raises(Unavailable, match="has not returned"):
             await kept.require_key()
         assert len(slow.answers) == 1, "whoever accepts meanwhile does not ask it once more"
         slow.answers[0].set()

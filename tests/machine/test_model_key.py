@@ -103,7 +103,7 @@ def test_a_keychain_that_was_not_asked_yet_is_no_key(folder: StateFolder) -> Non
     """Seen to fail with the word `keychain` taken for a key: the node starts before its keychain answers."""
     ring = FakeKeychain()
     model_key.save(folder, given(), find=lambda: ring)
-    with pytest.raises(Unavailable, match="has not given"):
+    with pytest.raises(Unavailable, match="has not returned"):
         model_key.require(settings.resolve(folder, env={}))
 
 

@@ -71,12 +71,12 @@ def test_settings_of_uv_cargo_and_go(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("https://me:hunter2@pypi.example/simple", "wants a password"),
-        ("http://pypi.example/simple", "not at a plain https address"),
-        ("file:///srv/simple", "not at a plain https address"),
-        ("https://pypi.example/simple?key=hunter2", "not at a plain https address"),
+        ("https://me:hunter2@pypi.example/simple", "needs a password"),
+        ("http://pypi.example/simple", "not a plain https address"),
+        ("file:///srv/simple", "not a plain https address"),
+        ("https://pypi.example/simple?key=hunter2", "not a plain https address"),
         ("https://pypi.example:port/simple", "no usable address"),
-        ("me:hunter2@pypi.example/simple", "not at a plain https address"),
+        ("me:hunter2@pypi.example/simple", "not a plain https address"),
     ],
 )
 def test_what_cannot_be_granted_is_said_without_its_password(tmp_path: Path, address: str, why: str) -> None:

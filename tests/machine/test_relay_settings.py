@@ -40,7 +40,7 @@ def test_relays_are_kept_in_their_one_form(tmp_path: Path, text: str, value: lis
     ("text", "says", "fix"),
     [
         ("relay.example", "'relay.example' is not a relay's address", "write it like https://relay.example"),
-        ("http://relay.example", "is without TLS", "write it like https://relay.example"),
+        ("http://relay.example", "does not use TLS", "write it like https://relay.example"),
         ("broker,https://relay.example/path", "is not a relay's address", "write it like https://relay.example"),
         ("wss://relay.example", "is not a relay's address", "write it like https://relay.example"),
         ("all", "'all' is not a relay's address", "write it like https://relay.example"),

@@ -32,10 +32,10 @@ def asked(*network: str, registries: tuple[Registry, ...] = ()) -> Document:
 
 def test_no_host_is_hidden_by_others() -> None:
     lines = scope_lines(asked(*HOSTS, "zzz.example"))
-    for start in ("Its commands reach ", "Grants with power "):
+    for start in ("Its commands can reach ", "Grants with power "):
         (said,) = [line for line in lines if line.startswith(start)]
         assert all(host in said for host in (*HOSTS, "zzz.example")), start
-    assert any("Whatever a run can read can leave to there" in line for line in lines)
+    assert any("They can send there whatever the run can read" in line for line in lines)
 
 
 class Grants:

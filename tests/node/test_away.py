@@ -103,7 +103,7 @@ async def test_a_topic_is_told_who_and_what_kind(ntfy: Ntfy, nursery: trio.Nurse
         told.note(what, peer, key)
     nursery.start_soon(told.run)
     await ntfy.wait()
-    body = f"{ALICE}: a task waits for you (×2)\n{BOB}: a result came"
+    body = f"{ALICE}: a task waits for you (×2)\n{BOB}: a result has arrived"
     assert ntfy.taken == [Published("/a-topic", body, "dispatch", "Bearer tk_secret")]
     told.note("asks", "x\ny\u202e@example.org", "4 a")
     await ntfy.wait()

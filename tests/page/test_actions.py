@@ -52,9 +52,9 @@ def test_a_network_is_granted_by_name_and_what_it_means_is_said(pair: Pair, new_
     his.page.get_by_label("What its programs may reach").fill("Code.example.org\ngit.example.org:8443")
     his.page.get_by_label("Megabytes over the network").fill("5")
     told = his.page.get_by_role("region", name="What this would permit")
-    expect(told).to_contain_text("Its commands reach code.example.org, git.example.org:8443 over HTTPS.")
+    expect(told).to_contain_text("Its commands can reach code.example.org, git.example.org:8443 over HTTPS.")
     his.page.get_by_role("button", name="Save", exact=True).click()
-    expect(his.page.locator(".permits").first).to_contain_text("Whatever a run can read can leave to there")
+    expect(his.page.locator(".permits").first).to_contain_text("They can send there whatever the run can read")
     edge = bob.client.trust(alice.email)
     assert edge["scopes"]["network"] == ["code.example.org", "git.example.org:8443"]
     assert edge["budgets"]["network_bytes"] == 5 * 1024 * 1024
@@ -88,7 +88,7 @@ def test_packages_are_granted_from_the_registries_that_were_shown(pair: Pair, ne
         npm_says("https://other.example.org/")
         save = his.page.get_by_role("button", name="Save", exact=True)
         save.click()
-        expect(his.page.get_by_text("are others than those that were shown")).to_be_visible()
+        expect(his.page.get_by_text("have changed since you were shown them")).to_be_visible()
         assert bob.client.trust(alice.email)["scopes"]["network"] == []
         # Leaving the field for the button has it shown anew.
         expect(told).to_contain_text("https://other.example.org (npm)")

@@ -314,7 +314,7 @@ def test_nothing_that_a_sender_wrote_is_interpreted(pair: Pair, new_tab: Opener)
     card = tab.page.locator(".approval[data-armed]")
     card.wait_for()
     expect(card).to_contain_text("<U+202E>evil")
-    expect(card).to_contain_text("holds characters that cannot be seen")
+    expect(card).to_contain_text("contains invisible characters")
     tab.page.keyboard.press("1")
     expect(tab.page.locator(".result")).to_be_visible()
     said = tab.page.locator(".trace > li").first

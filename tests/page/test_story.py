@@ -111,7 +111,7 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
     # Dave looks at what he stored, removes it, narrows the edge, pauses, revokes.
     his.page.locator("#nav").get_by_role("link", name="Contacts").click()
     his.page.locator(".people .row").click()
-    unasked = "Without asking, since you always allowed it: Bash(echo), or with further words."
+    unasked = "Without asking, since you always allowed it: Bash(echo), or with more words after it."
     expect(his.page.locator(".permits").first).to_contain_text(unasked)
     his.page.get_by_role("button", name="Remove the rule Bash: echo, also with further words").click()
     expect(his.page.locator(".rules")).to_have_count(0)

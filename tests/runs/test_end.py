@@ -262,7 +262,7 @@ async def test_an_agent_that_does_not_end_is_ended(recipient: Recipient, monkeyp
     monkeypatch.setattr(run_module, "OVERTIME_SECONDS", -60 * 60.0)
     await recipient.runs(STARTED, DONE)
     row = recipient.row()
-    assert row.state == "failed" and "time was over" in row.message
+    assert row.state == "failed" and "time was up" in row.message
 
 
 @pytest.mark.parametrize("reported", [(), (STARTED,), (frames.TraceEntry(event=frames.Status(status="x")),)])

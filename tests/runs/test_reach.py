@@ -30,7 +30,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_hosts_and_what_leaves_to_them(tmp_path: Path) -> None:
     (only,) = reach.sentences(granted("a.example,b.example"), tmp_path, Settings())
-    assert only.startswith("its commands reach a.example, b.example: whatever a run can read can leave to there")
+    assert only.startswith("its commands can reach a.example, b.example: they can send there whatever the run can read")
 
 
 def test_credentials_in_the_folder_are_named(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_credentials_in_the_folder_are_named(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / ".env")
     assert reach.credentials(tmp_path) == [".env", ".git/config"]
     _, as_you = reach.sentences(granted("a.example"), tmp_path, Settings())
-    assert as_you == "it can act there as you, with what is in .env, .git/config"
+    assert as_you == "it can act there as you, with the secrets in .env, .git/config"
     for number in range(6):
         (tmp_path / f"z{number}").write_text(TOKEN)
     _, as_you = reach.sentences(granted("a.example"), tmp_path, Settings())
@@ -54,7 +54,7 @@ def test_credentials_in_the_folder_are_named(tmp_path: Path) -> None:
 def test_a_proxy_that_looks_names_up_is_said(tmp_path: Path) -> None:
     settings = Settings(model=ModelSettings(proxy="http://corp.example:3128"))
     _, proxied = reach.sentences(granted("a.example"), tmp_path, settings)
-    assert proxied == "the HTTP proxy of this machine looks up a.example, so it may lead into your own network"
+    assert proxied == "this machine's HTTP proxy resolves a.example, so such a name may lead into your own network"
 
 
 def test_a_proxy_that_looks_registries_up_is_said(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_a_proxy_that_looks_registries_up_is_said(tmp_path: Path) -> None:
     settings = Settings(model=ModelSettings(proxy="http://corp.example:3128"))
     _, proxied = reach.sentences(granted("packages"), tmp_path, settings)
     assert proxied == (
-        "the HTTP proxy of this machine looks up pypi.example, npm.example, and where these say that packages are, so "
-        "it may lead into your own network"
+        "this machine's HTTP proxy resolves pypi.example, npm.example and the hosts that these name for packages, so "
+        "such a name may lead into your own network"
     )
 
 
@@ -73,7 +73,7 @@ def test_no_host_is_cut_off(tmp_path: Path) -> None:
     hosts = [f"{'a' * 60}.{'b' * 60}.{'c' * 60}.h{number:02}.example" for number in range(scopes.MAX_HOSTS)]
     said = reach.sentences(granted(",".join(hosts)), tmp_path, Settings())
     assert all(any(host in sentence[:499] for sentence in said) for host in hosts)
-    assert "whatever a run can read can leave" in said[0][:499]
+    assert "send there whatever the run can read" in said[0][:499]
 
 
 def test_names_in_a_project_end_no_line_and_are_text(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_only_packages_with_a_registry_are_counted(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("a==1\nb==2\n")
     (tmp_path / "go.sum").write_text("a.example/b v1.0.0 h1:x\n")
     (said,) = reach.sentences(granted("packages"), tmp_path, Settings())
-    assert "2 packages, by" in said
+    assert "2 packages, as named in" in said
 
 
 def test_looking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,12 +108,13 @@ def test_looking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_packages_are_counted_by_the_lock_files_that_name_them(tmp_path: Path) -> None:
     (none,) = reach.sentences(granted("packages"), tmp_path, Settings())
-    assert none == "no package is fetched for it, since no lock file is there"
+    assert none == "no packages are fetched for it, because there is no lock file"
     (tmp_path / "requirements.txt").write_text("a==1\nb==2\n")
     (tmp_path / "package-lock.json").write_text("{broken")
     (some,) = reach.sentences(granted("packages"), tmp_path, Settings())
     assert some == (
-        "packages are fetched for it (pip, npm): 2 packages, by requirements.txt; package-lock.json cannot be read"
+        "packages are fetched for it (pip, npm): 2 packages, as named in requirements.txt; "
+        "package-lock.json cannot be read"
     )
     any_package, host, *_ = reach.sentences(granted("any-packages,a.example"), tmp_path, Settings())
-    assert any_package.startswith("it may have any package fetched (pip, npm)") and "a.example" in host
+    assert any_package.startswith("it may fetch any package (pip, npm)") and "a.example" in host

@@ -46,7 +46,7 @@ NOW = 1_700_000_000_000
 FILE = FileRef("notes.txt", 3, bytes(32))
 CASES = {
     "form": Case(422, "", lambda *_: {}),
-    "device": Case(403, "by another device", lambda *_: {}),
+    "device": Case(403, "not signed by the device", lambda *_: {}),
     "audience": Case(403, "not addressed", lambda _a, _b, carol, _k: {"audience_user": carol.user}),
     "known id": Case(409, "has this id", lambda _a, _b, _c, known: {"id": known}),
     "from the future": Case(422, "ahead of", lambda alice, *_: {"created": alice.context.clock() + 600_000}),
@@ -56,7 +56,7 @@ CASES = {
     "edge": Case(403, "no trust edge", lambda alice, *_: {"edge_id": names.uuid7(NOW, alice.random(10))}),
     "rate": Case(429, "", lambda *_: {}),
     "payload": Case(422, "", lambda *_: {"content": Content(task="say more", files=(FILE, FILE))}),
-    "room": Case(429, "hold", lambda *_: {"content": Content(task="say more", files=(FILE,))}),
+    "room": Case(429, "take up", lambda *_: {"content": Content(task="say more", files=(FILE,))}),
 }
 APART = {("known id", "cancelled")}
 """Both are about the id, which can be only one of them."""

@@ -104,7 +104,7 @@ def test_entries_land_once_and_the_rest_waits(pair: Pair) -> None:
     assert refused.value.fix == f"see `dispatch changes {dispatch_id}`"
     land(bob, item, {1})
     assert summary(bob, dispatch_id) == [("closed", "all", 3, 0)]
-    with pytest.raises(Conflict, match="waits any more"):
+    with pytest.raises(Conflict, match="waiting any more"):
         bob.step(lambda tx: steps.begin(tx, item, {1}))
 
 
@@ -140,7 +140,7 @@ def test_other_changes_than_those_seen_do_not_land(pair: Pair) -> None:
     item = change_set(dispatch_id)
     keep(bob, item)
     other = rows.ChangeSetRow(dispatch_id, 1, b"x" * 32, 5, 3, 1_000, 3, "waiting", 1)
-    with pytest.raises(Conflict, match="not the changes"):
+    with pytest.raises(Conflict, match="changed since you saw them"):
         bob.step(lambda tx: steps.begin(tx, other, {1}))
 
 
@@ -149,7 +149,7 @@ def test_the_last_landing_is_taken_back_and_what_stays_stays(pair: Pair) -> None
     dispatch_id = run(pair)
     item = change_set(dispatch_id)
     keep(bob, item)
-    with pytest.raises(Conflict, match="nothing of this run is in place"):
+    with pytest.raises(Conflict, match="no change of this run is in place"):
         bob.step(lambda tx: steps.begin_undo(tx, item))
     land(bob, item, {0})
     land(bob, item, {1, 2})
@@ -179,7 +179,7 @@ def test_what_is_thrown_away_goes_unless_something_of_it_is_in_place(pair: Pair)
     assert summary(bob, second) == [("closed", "part", 1, 0)]
     assert (held(bob, first), held(bob, second)) == (0, 700)
     assert ChangesFreed() in bob.effects
-    with pytest.raises(Conflict, match="waits any more"):
+    with pytest.raises(Conflict, match="waiting any more"):
         bob.step(lambda tx: steps.discard(tx, stored(bob, second), size=1))
 
 

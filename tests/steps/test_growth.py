@@ -109,9 +109,9 @@ def test_a_decision_cannot_disown_what_nobody_may_ignore(pair: Pair) -> None:
     whole = gather(bob.db, bob.context.identity.device_set, dispatch_id)
     decision, _ = s.open_as(s.Decision, whole.decision)
     for changes, message in (
-        ({"unread": ((40,),)}, "nobody may ignore"),
-        ({"unread": ((41, 3),)}, "nobody may ignore"),
-        ({"unread": ((),)}, "nobody may ignore"),
+        ({"unread": ((40,),)}, "must not be ignored"),
+        ({"unread": ((41, 3),)}, "must not be ignored"),
+        ({"unread": ((),)}, "must not be ignored"),
         ({"read_version": 2}, "another version"),
     ):
         raw = s.sign_by_device(dataclasses.replace(decision, **changes), bob.context.identity.seed).raw

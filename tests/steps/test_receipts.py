@@ -188,7 +188,7 @@ SWAPS: dict[str, tuple[Swap, str]] = {
     ),
     "the last batch left out": (lambda r, o, a: replace(r, events=r.events[:-1]), "event batch 3 is missing"),
     "all batches left out but the last": (lambda r, o, a: replace(r, events=r.events[2:]), "event batch 1 is missing"),
-    "a batch twice": (lambda r, o, a: replace(r, events=(*r.events, r.events[-1])), "event batch 4 is one more"),
+    "a batch twice": (lambda r, o, a: replace(r, events=(*r.events, r.events[-1])), "event batch 4 is one too many"),
     "batches in another order": (
         lambda r, o, a: replace(r, events=(r.events[1], r.events[0], r.events[2])),
         "event batch 1 is missing",
@@ -245,7 +245,7 @@ def test_a_batch_that_its_own_device_signed_anew_does_not_fit(world: World) -> N
     seed = world.bob.context.identity.seed
     last, _ = open_as(Events, world.receipt.events[-1])
     forged = sign_by_device(replace(last, events=('{"kind":"reasoning","text":"no"}',)), seed).raw
-    with pytest.raises(Altered, match="event batch 3 is not the one that the result closes with"):
+    with pytest.raises(Altered, match="event batch 3 is not the last one that the result names"):
         receipts.verify(replace(world.receipt, events=(*world.receipt.events[:-1], forged)))
     first, _ = open_as(Events, world.receipt.events[0])
     forged = sign_by_device(replace(first, events=('{"kind":"reasoning","text":"no"}',)), seed).raw
@@ -253,7 +253,7 @@ def test_a_batch_that_its_own_device_signed_anew_does_not_fit(world: World) -> N
         receipts.verify(replace(world.receipt, events=(forged, *world.receipt.events[1:])))
     result, _ = open_as(Result, world.receipt.result)
     stranger = sign_by_device(replace(result, audience_user="eve@example.org"), seed).raw
-    with pytest.raises(Altered, match="the result is for another device"):
+    with pytest.raises(Altered, match="the result is not addressed to the device"):
         receipts.verify(replace(world.receipt, result=stranger))
 
 
@@ -278,28 +278,28 @@ OTHER_DIGEST = bytes(range(32))
 @pytest.mark.parametrize(
     ("part", "kind", "by", "changes", "said"),
     [
-        ("dispatch", Dispatch, "alice", ELSEWHERE, "the result is by another device than the dispatch was for"),
-        ("dispatch", Dispatch, "alice", {"audience_user": "eve@example.org"}, "the result is by another device than"),
+        ("dispatch", Dispatch, "alice", ELSEWHERE, "the result was not signed by the device that the dispatch was for"),
+        ("dispatch", Dispatch, "alice", {"audience_user": "eve@example.org"}, "the result was not signed by"),
         ("dispatch", Dispatch, "alice", {"created": CREATED + 1}, "the result is about another dispatch"),
-        ("dispatch", Dispatch, "bob", {}, "sender's device-set is another user's than the dispatch"),
-        ("result", Result, "alice", {}, "recipient's device-set is another user's than the result"),
+        ("dispatch", Dispatch, "bob", {}, "sender's device-set belongs to a different user from the dispatch"),
+        ("result", Result, "alice", {}, "recipient's device-set belongs to a different user from the result"),
         ("result", Result, "bob", {"dispatch_id": an_id(5)}, "the result is about another dispatch"),
         ("result", Result, "bob", {"dispatch_digest": OTHER_DIGEST}, "the result is about another dispatch"),
-        ("result", Result, "bob", ELSEWHERE, "the result is for another device than the dispatch is by"),
+        ("result", Result, "bob", ELSEWHERE, "the result is not addressed to the device that signed the dispatch"),
         ("result", Result, "bob", {"attempt": 2}, "the decision is not the one that accepted this run"),
-        ("result", Result, "bob", {"attempt": 0}, "the result knows of no run"),
+        ("result", Result, "bob", {"attempt": 0}, "the result is about no run"),
         ("result", Result, "bob", {"count": 4}, "event batch 4 is missing"),
-        ("result", Result, "bob", {"count": 0}, "event batch 1 is one more"),
-        ("result", Result, "bob", {"count": 2}, "event batch 3 is one more"),
-        ("result", Result, "bob", {"head": OTHER_DIGEST}, "event batch 3 is not the one"),
-        ("decision", Decision, "alice", {}, "the decision is by another device than the result"),
-        ("decision", Decision, "bob", ELSEWHERE, "the decision is for another device than the dispatch is by"),
+        ("result", Result, "bob", {"count": 0}, "event batch 1 is one too many"),
+        ("result", Result, "bob", {"count": 2}, "event batch 3 is one too many"),
+        ("result", Result, "bob", {"head": OTHER_DIGEST}, "event batch 3 is not the last one"),
+        ("decision", Decision, "alice", {}, "the decision was not signed by the same device as the result"),
+        ("decision", Decision, "bob", ELSEWHERE, "the decision is not addressed to the device that signed the"),
         ("decision", Decision, "bob", {"dispatch_id": an_id(5)}, "the decision is about another dispatch"),
         ("decision", Decision, "bob", {"dispatch_digest": OTHER_DIGEST}, "the decision is about another dispatch"),
         ("decision", Decision, "bob", {"decision": "declined"}, "the decision is not the one that accepted this run"),
         ("decision", Decision, "bob", {"attempt": 2}, "the decision is not the one that accepted this run"),
-        ("decision", Decision, "bob", {"read_version": 9}, "the dispatch read as another version"),
-        ("decision", Decision, "bob", {"unread": ((3,),)}, "a field was ignored which nobody may ignore"),
+        ("decision", Decision, "bob", {"read_version": 9}, "another version of the dispatch"),
+        ("decision", Decision, "bob", {"unread": ((3,),)}, "it ignored a field which must not be ignored"),
     ],
 )
 def test_a_part_that_was_validly_signed_and_belongs_elsewhere_is_named(
@@ -313,8 +313,8 @@ def test_a_part_that_was_validly_signed_and_belongs_elsewhere_is_named(
 @pytest.mark.parametrize(
     ("by", "changes", "said"),
     [
-        ("alice", {}, "event batch 3 is by another device than the result"),
-        ("bob", ELSEWHERE, "event batch 3 is for another device than the dispatch is by"),
+        ("alice", {}, "event batch 3 was not signed by the same device as the result"),
+        ("bob", ELSEWHERE, "event batch 3 is not addressed to the device that signed the dispatch"),
         ("bob", {"attempt": 2}, "event batch 3 is of another run"),
         ("bob", {"dispatch_id": an_id(5)}, "event batch 3 is of another run"),
         ("bob", {"sequence": 3}, "event batch 3 is missing: number 4"),
@@ -348,7 +348,7 @@ def test_cancelled_before_any_run_has_a_receipt_without_a_decision(tmp_path: Pat
         assert receipt.decision == b""
         proven = receipts.verify(receipts.decode(receipts.encode(receipt)))
         assert (proven.result.status, proven.events, proven.statements) == ("cancelled", 0, 4)
-        with pytest.raises(Altered, match="the result knows of no run"):
+        with pytest.raises(Altered, match="the result is about no run"):
             receipts.verify(replace(receipt, decision=receipt.dispatch))
 
 

@@ -104,7 +104,7 @@ def test_a_trace_that_grew_keeps_the_ends_of_long_texts_and_says_so(
         notices = [position for position, each in enumerate(kept) if each["kind"] == "status"]
         assert [each["detail"][:22] for each in kept if each["kind"] == "status"] == [
             "this trace is long: fr",
-            "this trace is full: wh",
+            "this trace is full: it",
         ]
         assert notices == [3, len(kept) - 1]
         assert all(text.startswith("head") and text.endswith("tail") for text in texts)

@@ -419,9 +419,9 @@ def test_what_is_kept_of_one_contact_is_bounded(pair: Pair, small: int) -> None:
     waiting = [pending_with(pair, part) for part in content[:3]]
     answer = bob.receive(alice, signed_anew(alice, bob, content[3]))
     assert (answer.code, answer.final) == (429, True)
-    assert "that are not over hold" in answer.message and answer.fix
-    assert answer.message.startswith(f"the dispatches from {alice.user}")
-    with pytest.raises(RateLimited, match=f"the dispatches to {bob.user}") as refused:
+    assert "already take up" in answer.message and answer.fix
+    assert answer.message.startswith(f"unfinished dispatches from {alice.user}")
+    with pytest.raises(RateLimited, match=f"unfinished dispatches to {bob.user}") as refused:
         send(alice, bob, files=(ref("x", content[3]),))
     assert refused.value.code == 429 and refused.value.fix
     accept(bob, waiting[0])

@@ -40,7 +40,7 @@ def test_one_family_alone(tmp_path: Path, kind: str) -> None:
             assert listening.startswith(f"/{family}/{address}/tcp/"), listening
         tell(alice, bob, tmp_path / "back")
         checks = {check["name"]: check for check in bob.cli("doctor", "--json", status=None).json["checks"]}
-        alone = f"listening on 1 address, by {'IPv6' if ipv6 else 'IPv4'} alone: "
+        alone = f"listening on 1 address, over {'IPv6' if ipv6 else 'IPv4'} only: "
         assert checks["reachability"]["detail"].startswith(alone), checks["reachability"]
         assert checks["reachability"]["detail"].endswith("; 1 of 1 devices connected")
         assert {name for name, check in checks.items() if not check["ok"]} <= {"sandbox", "gate"}, checks

@@ -39,7 +39,7 @@ def test_always_stores_the_rule_that_was_picked_and_it_can_be_removed(pair: Pair
     with pytest.raises(Invalid):
         bob.client.approve(first, call["request_id"], grant="once", rule=0)
     listed = bob.cli("approvals")
-    assert "--always --rule 4 would store: Bash(echo), or with further words" in listed
+    assert "--always --rule 4 would store: Bash(echo), or with more words after it" in listed
     bob.cli("approve", first, call["request_id"], "--always", "--rule", "4")
     with pytest.raises(Conflict):
         bob.client.approve(first, call["request_id"])
@@ -51,7 +51,7 @@ def test_always_stores_the_rule_that_was_picked_and_it_can_be_removed(pair: Pair
 
     (rule,) = bob.client.trust(alice.email)["rules"]
     assert (rule["tool"], rule["pattern"], rule["reach"]) == ("Bash", "echo", "prefix")
-    assert "Bash(echo), or with further words" in bob.cli("trust", "show", alice.email)
+    assert "Bash(echo), or with more words after it" in bob.cli("trust", "show", alice.email)
     second = dispatched(pair, bash("echo five"))
     alice.state_of(second, "completed")
     assert [event["by"] for event in _approvals(bob, second)] == ["rule"]

@@ -33,7 +33,7 @@ def without(pair: Pair) -> Iterator[Pair]:
 def test_a_keychain_that_fails_ends_no_daemon(without: Pair) -> None:
     """Seen to fail with the backend's own exception let through: the daemon died of it after it had come up."""
     alice, bob = without
-    told = eventually(lambda: "keychain fails" in bob.client.whoami()["runtime"]["login_fix"], what="the trouble")
+    told = eventually(lambda: "keychain failed" in bob.client.whoami()["runtime"]["login_fix"], what="the trouble")
     assert told and bob.up
     dispatch_id = alice.client.send(bob.email, "Say hello.")["dispatch_id"]
     alice.state_of(dispatch_id, "pending")

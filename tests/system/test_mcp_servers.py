@@ -130,7 +130,7 @@ def test_what_can_be_granted_is_said(recipient: Recipient, world: World) -> None
     recipient.installs("say", courier={"command": str(link)})
     edit = ["trust", "edit", recipient.alice.email, "--mcp-servers"]
     unknown = bob.refused(*edit, "notse")
-    assert unknown["code"] == 422 and "`notes`" in unknown["message"] and "installed are: notes" in unknown["fix"]
+    assert unknown["code"] == 422 and "`notes`" in unknown["message"] and "choose from: notes" in unknown["fix"]
     assert bob.refused(*edit, "courier")["code"] == 403
     remote = bob.refused(*edit, "remote")
     assert remote["code"] == 422 and "network" in remote["message"]

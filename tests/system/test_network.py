@@ -77,12 +77,13 @@ def test_granted_told_used_and_in_the_trace_of_both(pair: tuple[Person, Person],
             dispatch_id = str(alice.client.send(bob.email, "Look")["dispatch_id"])
             alice.state_of(dispatch_id, "pending")
             obstacles = bob.client.folder(dispatch_id, str(project))["obstacles"]
-            assert any(each.startswith(f"its commands reach {host}: whatever a run can read") for each in obstacles)
-            assert "it can act there as you, with what is in .env" in obstacles
-            assert any("the HTTP proxy of this machine looks up" in each for each in obstacles)
+            reaches = f"its commands can reach {host}: they can send there whatever the run can read"
+            assert any(each.startswith(reaches) for each in obstacles)
+            assert "it can act there as you, with the secrets in .env" in obstacles
+            assert any("this machine's HTTP proxy resolves" in each for each in obstacles)
             accepted = bob.cli("accept", dispatch_id, "--cwd", str(project), "--no-follow")
             said = " ".join(f"{accepted}{accepted.errors}".split())
-            assert f"in a run, its commands reach {host}" in said
+            assert f"in a run, its commands can reach {host}" in said
             assert bob.state_of(dispatch_id, "completed", "failed")["status"] == "completed"
             alice.state_of(dispatch_id, "completed")
         finally:
@@ -117,7 +118,7 @@ def test_packages_pin_the_registries_of_this_machine(pair: tuple[Person, Person]
     bob.restart()
     try:
         others = {"network": "packages", "registries": [{"kind": "npm", "address": "https://shown.example.org"}]}
-        with pytest.raises(Conflict, match="others than those that were shown"):
+        with pytest.raises(Conflict, match="changed since you were shown them"):
             bob.client.edit_trust(alice.email, others, confirm_unverified=True)
         assert bob.client.trust(alice.email)["scopes"]["network"] == []
         edited = bob.cli("trust", "edit", alice.email, "--network", "packages", "--yes-unverified", "--json").json

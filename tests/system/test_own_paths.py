@@ -159,7 +159,7 @@ def test_a_submodule_and_a_worktree_that_are_chosen_at_accept_are_said_and_work(
         identity = str(alice.client.send(bob.email, "Look")["dispatch_id"])
         alice.state_of(identity, "pending")
         (sentence,) = bob.client.folder(identity, str(folder))["obstacles"]
-        assert str(repository) in sentence and "all of its history" in sentence
+        assert str(repository) in sentence and "its whole history" in sentence
         accepted = bob.cli("accept", identity, "--cwd", str(folder), "--no-follow", "--json")
         assert sentence in accepted.errors and accepted.json["git_folder"] == str(repository)
         alice.state_of(identity, "completed")
@@ -199,7 +199,7 @@ def test_a_repository_that_is_not_the_pinned_one_is_not_shown_and_that_is_said(p
     assert "not a git repository" in outputs(bob, identity)[0] and "the-first" not in outputs(bob, identity)[0]
     events = bob.client.dispatch(identity)["events"]
     (told,) = [event["detail"] for event in events if event.get("status") == "not_in_view"]
-    assert f"{tree.main}/.git" in told and "not as it was when it was granted" in told
+    assert f"{tree.main}/.git" in told and "has changed since it was granted" in told
     there = json.dumps([event for event in alice.client.dispatch(identity)["events"] if "not_in_view" in str(event)])
     assert "main" in there and str(bob.home) not in there
 

@@ -67,7 +67,7 @@ def test_a_run_sees_what_its_person_was_told(pair: tuple[Person, Person], root: 
     assert found[0] == "it runs\n" and "hunter2" not in found[1] and found[2] == "/dispatch/.cache/npm\n"
     labels = looked[0]["toolchains"]
     assert isinstance(labels, list) and "node 99.1.0 (nvm)" in labels
-    sentence = "Python 3.1.4, which .python-version asks for, is not seen: no manager here has it"
+    sentence = "Python 3.1.4, which .python-version asks for, is not installed by any version manager here"
     assert looked[0]["obstacles"] == [sentence] and f"in a run, {sentence}" in said[0]
     assert f", sees {', '.join(labels)};" in said[0]
     changed = bob.cli("trust", "edit", alice.email, "--toolchains", "none", "--json").json

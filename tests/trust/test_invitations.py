@@ -177,7 +177,7 @@ def test_what_people_paste_around_it_is_left_out(around: str) -> None:
 
 
 def test_the_address_of_a_web_page_says_that_it_is_none() -> None:
-    with pytest.raises(Invalid, match="web page is no invitation"):
+    with pytest.raises(Invalid, match="web address is not an invitation"):
         invitation_address.parse("https://broker.example/i#" + ":".join((TOKEN, _DIGEST, _SECRET)))
 
 

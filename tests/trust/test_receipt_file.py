@@ -39,7 +39,7 @@ def test_a_part_of_any_size_comes_back(size: int) -> None:
     ],
 )
 def test_what_is_no_byte_string_in_its_one_encoding_is_refused(head: bytes, size: int) -> None:
-    with pytest.raises(Altered, match="sender's device-set does not begin"):
+    with pytest.raises(Altered, match="sender's device-set has an invalid beginning"):
         receipts.decode(file_with(head, bytes(size)))
 
 

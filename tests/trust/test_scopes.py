@@ -212,13 +212,13 @@ def test_other_servers_are_not_mistaken_for_dispatch() -> None:
 def test_an_unknown_server_is_named_with_the_installed_ones() -> None:
     with pytest.raises(Invalid) as refused:
         grants.parse_mcp_servers("gihtub", ["github", "mail"])
-    assert "did you mean `github`?" in refused.value.message and refused.value.fix == "installed are: github, mail"
+    assert "did you mean `github`?" in refused.value.message and refused.value.fix == "choose from: github, mail"
     for mixed in ("*,mail", "none,mail"):
-        with pytest.raises(Invalid, match="beside other"):
+        with pytest.raises(Invalid, match="combined with other"):
             grants.parse_mcp_servers(mixed, ["mail"])
     with pytest.raises(Invalid) as refused:
         grants.parse_mcp_servers("mail", [])
-    assert refused.value.fix == "installed are: none"
+    assert refused.value.fix == "choose from: none"
 
 
 def test_what_cannot_be_granted_is_in_no_star_and_has_its_reason() -> None:

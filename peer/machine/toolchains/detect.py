@@ -94,7 +94,7 @@ class _Search:
             environment = place / name
             at = environment.relative_to(folder)
             if environment.is_symlink() and not self._inside(environment, folder):
-                self.not_seen.append(f"{shown(at)} is not seen: it is a link to a folder outside the project")
+                self.not_seen.append(f"{shown(at)} is not visible to a run: it links to a folder outside the project")
             elif looking.names(environment):
                 self._environment(environment, at)
 
@@ -109,10 +109,12 @@ class _Search:
             trails.append(looking.trail(Path(os.path.normpath(base))))
         for trail in trails:
             if not trail:
-                self.not_seen.append(f"the Python of {shown(at)} is not seen: it is not on this machine")
+                self.not_seen.append(f"the Python that {shown(at)} uses is not on this machine")
             elif not self._take(trail, "python"):
                 why = self._why(trail)
-                self.not_seen.append(f"the Python of {shown(at)}, {shown(trail[-1])}, is not seen: {why}")
+                self.not_seen.append(
+                    f"the Python that {shown(at)} uses, {shown(trail[-1])}, is not visible to a run: {why}"
+                )
 
     def _tools(self, place: Path) -> None:
         """Take the toolchains that programs of the project lead to, by links and by their first lines."""
@@ -156,7 +158,7 @@ class _Search:
         elif newest := max(self.known.of(kind), key=_age, default=None):
             self._add(newest)
         else:
-            self.not_seen.append(f"{TITLES[kind]}, which the project is run with, is not seen: none was found")
+            self.not_seen.append(f"{TITLES[kind]}, which the project needs, was not found")
 
     def _take_from_path(self, kind: Kind) -> bool:
         """Take what PATH leads to. What it leads to without being a toolchain, as a shim, is passed over."""
@@ -174,7 +176,7 @@ class _Search:
         for wish in missing[:1]:
             if not own or versions.numbers(wish.spec)[: len(own)] != own:
                 asked = f"{TITLES[kind]} {shown(wish.spec)}, which {wish.source} asks for"
-                self.not_seen.append(f"{asked}, is not seen: no manager here has it")
+                self.not_seen.append(f"{asked}, is not installed by any version manager here")
 
     def _meant(self, wish: Wish) -> Installed | None:
         """The installed toolchain that a wish chooses: the newest that fits, of all managers."""
@@ -226,7 +228,7 @@ class _Search:
         for name, why in self.known.refused.items():
             if any(hop.is_relative_to(name) for hop in trail):
                 return why
-        return "it is not below a folder of versions of a manager that is known"
+        return "no version manager that dispatch knows installed it"
 
     @staticmethod
     def _inside(path: Path, folder: Path) -> bool:

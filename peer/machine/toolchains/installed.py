@@ -185,7 +185,7 @@ def known(machine: Machine) -> Known:
     for root, each in by_root.items():
         if any((root / name).exists() for name in _CONFIGURATION):
             found.toolchains.remove(each)
-            found.refused |= dict.fromkeys(each.named, "it holds settings (npmrc), in which a token may be")
+            found.refused |= dict.fromkeys(each.named, "it contains settings (npmrc) that may hold a token")
     return found
 
 
@@ -207,14 +207,14 @@ def unsafe(path: Path, machine: Machine) -> str:
     try:
         about = path.stat()
     except (OSError, ValueError):
-        return "it cannot be looked at"
+        return "it cannot be read"
     if about.st_uid not in (0, os.geteuid()):
         return "it belongs to another user"
     if about.st_mode & stat.S_IWOTH:
-        return "every user of this machine may write it"
+        return "every user of this machine can write to it"
     home = Path(os.path.realpath(machine.home))
     if home.is_relative_to(path):
-        return "it holds your home folder"
+        return "it contains your home folder"
     for hidden in (Path(os.path.realpath(folder)) for folder in machine.hidden):
         if hidden.is_relative_to(path) or path.is_relative_to(hidden):
             return "dispatch keeps its own state there"

@@ -24,16 +24,16 @@ def check_named(named: str, machine: Machine) -> str:
     """
     trail = looking.trail(Path(os.path.normpath(named))) if named.startswith("/") else ()
     if not trail:
-        raise _refusal(named, "it does not exist", "give its whole path, from / on")
+        raise _refusal(named, "it does not exist", "give its full path, starting with /")
     real = trail[-1]
     if is_system(real):
-        raise _refusal(named, "every run sees the system's own programs", "leave it out")
+        raise _refusal(named, "every run sees the system's programs already", "leave it out")
     if why := unsafe(real, machine):
         raise _refusal(named, why, "name a narrower folder")
     if real.is_dir():
-        _check_folder(named, real, machine, fix="name a folder of programs and libraries alone")
+        _check_folder(named, real, machine, fix="name a folder that contains only programs and libraries")
     elif not real.is_file() or not os.access(real, os.X_OK):
-        raise _refusal(named, "it is neither a folder nor a program", "name one")
+        raise _refusal(named, "it is neither a folder nor a program", "name a folder or a program")
     elif real.parent not in {Path(os.path.realpath(machine.home)) / folder for folder in _PROGRAM_FOLDERS}:
         _check_folder(named, real.parent, machine, fix="move the program to ~/.local/bin")
     return str(real)
@@ -43,9 +43,9 @@ def named_toolchain(path: str, machine: Machine) -> Toolchain | str:
     """What a run sees of a path that was checked when it was named; or why it is not seen any more."""
     try:
         if check_named(path, machine) != path:
-            return f"{shown(path)} is not seen: it leads elsewhere since it was named"
+            return f"{shown(path)} is not visible to a run: it leads elsewhere now than when you named it"
     except DispatchError as error:
-        return f"{shown(path)} is not seen: {error.message}"
+        return f"{shown(path)} is not visible to a run: {error.message}"
     place = Path(path)
     programs = next(folder for folder in (place / "bin", place, place.parent) if folder.is_dir())
     return Toolchain(shown(place), (Part(place, place),), (programs,))

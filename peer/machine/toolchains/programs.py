@@ -38,7 +38,7 @@ def own_programs(known: Known, machine: Machine) -> Iterator[Toolchain]:
             number = "1 program" if len(found) == 1 else f"{len(found)} programs"
             short = f"~/{default}" if folder == machine.home / default else str(folder)
             parts = tuple(dict.fromkeys(part for each in found.values() for part in each))
-            yield Toolchain(f"{number} of {short}", parts, (folder,))
+            yield Toolchain(f"{number} in {short}", parts, (folder,))
 
 
 def _program(path: Path, at: Path, known: Known, machine: Machine) -> tuple[Part, ...]:

@@ -81,7 +81,7 @@ def bounded(found: Iterable[Toolchain], not_seen: Iterable[str]) -> Found:
         others = (one for label, one in kept.items() if label != each.label)
         if len({part for one in (both, *others) for part in one.parts}) > MAX_PARTS:
             sentences.append(
-                f"{each.label} is not seen: a run sees at most {MAX_PARTS} folders and programs of toolchains"
+                f"{each.label} is not visible to a run: it sees at most {MAX_PARTS} folders and programs of toolchains"
             )
         else:
             kept[each.label] = both

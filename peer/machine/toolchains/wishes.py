@@ -63,7 +63,7 @@ def wishes(folder: Path) -> Wishes:
 
 def named_by_project(source: str) -> str:
     """What is said of a path in a project's file."""
-    return f"what {source} names by its path is not seen: a project does not choose what of this machine is shown"
+    return f"the path in {source} is ignored: a project cannot choose what a run sees of this machine"
 
 
 def _versions(place: Path, here: set[str]) -> Iterator[Wish]:

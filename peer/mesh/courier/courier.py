@@ -195,7 +195,7 @@ class Courier:
                 except Exception as error:
                     log.error("courier.receive_failed", peer=peer_id, bytes=len(raw), error=type(error).__name__)
                     code = 503 if isinstance(error, trio.TooSlowError) else 500
-                    return Acknowledgement(code, "the other side could not store it", "it is sent again by itself")
+                    return Acknowledgement(code, "the other side could not store it", "it is sent again automatically")
 
     # --- hellos
 

@@ -86,4 +86,4 @@ def read_nat_pmp(raw: bytes, *, internal: int) -> Granted | None:
 
 
 def _refused(result: int) -> Invalid:
-    return Invalid(f"the router maps no port (result {result})", fix=NO_FIX)
+    return Invalid(f"the router refused to map a port (result {result})", fix=NO_FIX)

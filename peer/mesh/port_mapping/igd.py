@@ -52,7 +52,7 @@ class Refused(Invalid):
     """The router does not do what it was called for. `error`: UPnP's number, 0 without one."""
 
     def __init__(self, error: int) -> None:
-        super().__init__(f"the router maps no port (UPnP error {error})", fix=NO_FIX)
+        super().__init__(f"the router refused to map a port (UPnP error {error})", fix=NO_FIX)
         self.error = error
 
 
@@ -173,7 +173,7 @@ def _parsed(raw: bytes) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(text)  # noqa: S314 - without a document type there are no entities to expand
     except (ElementTree.ParseError, ValueError) as error:
-        raise Invalid("what the router answers is not XML", fix=NO_FIX) from error
+        raise Invalid("the router's answer is not XML", fix=NO_FIX) from error
 
 
 def _name(element: ElementTree.Element) -> str:

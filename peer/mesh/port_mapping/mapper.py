@@ -159,7 +159,7 @@ class PortMapper:
             return known
         around = self._look_around()
         if around is None:
-            raise Unavailable("no router is known", fix=NO_FIX)
+            raise Unavailable("no router was found", fix=NO_FIX)
         self._mapping = None
         with trio.move_on_after(self._limits.whole):
             self._mapping = await mappings.add(around, port, nonce=self._nonce, known=known)
@@ -177,7 +177,7 @@ class PortMapper:
             reached = None
         # A relay could name any address, and contacts would dial it.
         if reached is None or not is_public(reached):
-            raise Unavailable("the mapped port is not reached from outside", fix=NO_FIX)
+            raise Unavailable("the mapped port cannot be reached from outside", fix=NO_FIX)
         return Verified(reached, mapping.external, mapping.internal)
 
     async def _end_mapping(self) -> None:

@@ -67,7 +67,7 @@ async def add(around: Surrounding, internal: int, *, nonce: bytes, known: Mappin
             around.gateway, around.own, nonce=nonce, internal=internal, suggested=suggested, seconds=LEASE
         )
         if not 0 < granted.external < 1 << 16 or not granted.seconds:
-            raise Invalid("the router maps no port", fix=NO_FIX)
+            raise Invalid("the router refused to map a port", fix=NO_FIX)
         return Mapping(around, internal, granted.external, max(SHORTEST, min(granted.seconds, LEASE)))
     except DispatchError as refused:
         try:

@@ -54,5 +54,5 @@ async def _exchange(gateway: IPv4Address, request: bytes, read: Callable[[bytes]
                             return found
                     break
         except OSError as error:  # nothing listens there
-            raise Unavailable("the router speaks no PCP", fix=NO_FIX) from error
+            raise Unavailable("the router does not support PCP", fix=NO_FIX) from error
     raise Unavailable("the router does not answer", fix=NO_FIX)

@@ -36,7 +36,7 @@ async def map_by_upnp(
     """
     at = await _search(gateway, own)
     if at is None:
-        raise Unavailable("no router answers by UPnP", fix=NO_FIX)
+        raise Unavailable("no router answers UPnP", fix=NO_FIX)
     status, description = await _exchange(gateway, at, b"GET", [], b"")
     why: DispatchError = Unavailable("the router has no service that maps ports", fix=NO_FIX)
     for service in igd.services(description, at, gateway)[:SERVICES] if status == 200 else []:
@@ -111,7 +111,7 @@ async def _exchange(
     gateway: IPv4Address, at: Location, method: bytes, headers: list[tuple[str, str]], body: bytes
 ) -> tuple[int, bytes]:
     """Make one HTTP request to the gateway; return status and body. No redirect is followed. Raises Unavailable."""
-    why = Unavailable("the router's HTTP is not understood", fix=NO_FIX)
+    why = Unavailable("the router's HTTP response is malformed", fix=NO_FIX)
     try:
         with trio.fail_after(EXCHANGE_SECONDS):
             async with await trio.open_tcp_stream(str(gateway), at.port) as stream:
@@ -144,10 +144,10 @@ async def _response(connection: h11.Connection, stream: trio.SocketStream) -> tu
             case h11.Data(data=data):
                 body += bytes(data)
                 if len(body) > MAX_BODY:
-                    raise Unavailable("the router's answer has no end", fix=NO_FIX)
+                    raise Unavailable("the router's answer did not end", fix=NO_FIX)
             case h11.EndOfMessage():
                 return status, body
             case h11.InformationalResponse():
                 pass
             case _:
-                raise Unavailable("the router's HTTP is not understood", fix=NO_FIX)
+                raise Unavailable("the router's HTTP response is malformed", fix=NO_FIX)

@@ -151,7 +151,7 @@ class RelayControl:
         finally:
             self._asked.pop(number, None)
         if isinstance(answer, Refusal):
-            raise RateLimited(f"relay {self.origin} takes no more from this device now", fix=NO_FIX)
+            raise RateLimited(f"relay {self.origin} takes no more from this device right now", fix=NO_FIX)
         return answer
 
     # --- one connection
@@ -162,7 +162,7 @@ class RelayControl:
                 pass
             case messages.Challenge():
                 # It would pass our signature on to the relay whose challenge that is.
-                raise Unavailable(f"what answers at {self.origin} is another relay", fix="check its address")
+                raise Unavailable(f"another relay answers at {self.origin}", fix="check its address")
             case _:
                 raise self._not_understood()
         self._told_token = self._token()
@@ -239,7 +239,7 @@ class RelayControl:
         return Unavailable(f"the connection to relay {self.origin} has ended", fix=NO_FIX)
 
     def _not_understood(self) -> Unavailable:
-        return Unavailable(f"{self.origin} does not speak as a relay does", fix="check its address")
+        return Unavailable(f"{self.origin} does not answer like a relay", fix="check its address")
 
 
 async def open_pipe(
@@ -253,10 +253,10 @@ async def open_pipe(
         with trio.fail_after(within):
             await _send(connection, messages.Join(ticket))
             if not isinstance(await _receive(connection), messages.Joined):
-                raise Unavailable(f"{origin} does not speak as a relay does", fix="check its address")
+                raise Unavailable(f"{origin} does not answer like a relay", fix="check its address")
     except (ConnectionClosed, trio.TooSlowError) as error:
         await websocket.close(connection)
-        raise Unavailable(f"nobody answers through relay {origin}", fix=NO_FIX) from error
+        raise Unavailable(f"the other device does not answer through relay {origin}", fix=NO_FIX) from error
     except BaseException:
         await websocket.close(connection)
         raise
@@ -270,7 +270,7 @@ async def _receive(connection: WebSocketConnection) -> messages.Message:
             return messages.decode(message)
         except Invalid:
             pass
-    raise Unavailable("that is no message of a relay", fix=NO_FIX)
+    raise Unavailable("that is not a message of a relay", fix=NO_FIX)
 
 
 async def _send(connection: WebSocketConnection, message: OwnMessage) -> None:

@@ -39,7 +39,7 @@ async def ask(origin: str, version: int, connect: Connect, *, route: Route, chos
     """
     parts = urlsplit(origin)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    why = Unavailable(f"relay {origin} does not say where this device is", fix=NO_FIX)
+    why = Unavailable(f"relay {origin} does not report this device's address", fix=NO_FIX)
     if route.proxy(host, port):
         raise why
     try:
@@ -80,4 +80,4 @@ async def _get(stream: trio.abc.Stream, host: str) -> bytes:
             case h11.EndOfMessage():
                 return body
             case _:
-                raise Invalid("that is not the answer of a relay", fix=NO_FIX)
+                raise Invalid("that is not a relay's answer", fix=NO_FIX)

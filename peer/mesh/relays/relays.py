@@ -231,7 +231,7 @@ class Relays:
                 return await observing.ask(control.origin, version, connect, route=self._route, chosen=control.chosen)
             except Unavailable as error:
                 log.debug("relay.not_seen", code=error.code)
-        raise Unavailable("no relay says where this device is", fix=NO_FIX)
+        raise Unavailable("no relay reports this device's address", fix=NO_FIX)
 
     # --- inside
 
@@ -253,7 +253,7 @@ class Relays:
             kept.own = kept.own or own
             return kept
         if not own and sum(not each.own for each in self._kept.values()) >= self.limits.of_contacts:
-            raise Unavailable("too many relays of contacts are in use", fix=NO_FIX)
+            raise Unavailable("too many relays of contacts are in use already", fix=NO_FIX)
         control = RelayControl(
             origin,
             seed=self._seed,

@@ -74,7 +74,7 @@ async def open_websocket(
                     receive_buffer_size=_RECEIVED_AT_ONCE,
                 )
                 if websocket.closed or websocket.subprotocol != messages.SUBPROTOCOL:
-                    raise Unavailable(f"{origin} is no relay", fix="check its address")
+                    raise Unavailable(f"{origin} is not a relay", fix="check its address")
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
@@ -113,7 +113,7 @@ async def _connect(origin: str, route: Route, *, chosen: bool) -> trio.abc.Strea
     addresses = await dialing.resolve(host, port)
     allowed = await permitted(addresses, chosen=chosen, loopback_alone=route.loopback_alone)
     if not allowed:
-        raise Unavailable(f"relay {origin} has no address of the internet", fix=NO_FIX)
+        raise Unavailable(f"relay {origin} has no public internet address", fix=NO_FIX)
     last: OSError | None = None
     for address in allowed[:4]:
         try:

@@ -33,7 +33,7 @@ def relay_origin(text: str) -> str:
     if parts.scheme not in _PORTS or not _is_host(host) or more or port == 0 or len(text) > MAX_ORIGIN:
         raise Invalid(f"{text!r} is not a relay's address", fix=_FIX)
     if parts.scheme == "http" and not is_loopback(host):
-        raise Invalid(f"{text!r} is without TLS", fix=_FIX)
+        raise Invalid(f"{text!r} does not use TLS", fix=_FIX)
     return _origin(parts.scheme, host, port or _PORTS[parts.scheme])
 
 

@@ -42,7 +42,7 @@ def check_proof(device: str, signature: bytes, *, nonce: bytes, origin: str) -> 
     try:
         VerifyKey(key).verify(_proven(nonce, origin), signature)
     except (BadSignatureError, ValueError) as error:
-        raise BadSignature("that connection is not the device's that it says") from error
+        raise BadSignature("that connection does not come from the device that it names") from error
 
 
 def _proven(nonce: bytes, origin: str) -> bytes:
@@ -80,7 +80,7 @@ def open_token(raw: bytes, *, brokers: frozenset[bytes], device: str, now: int) 
     """
     envelope = cose.parse(raw)
     if envelope.typ != TOKEN_TYPE:
-        raise Malformed("that is no token for a relay")
+        raise Malformed("that is not a token for a relay")
     if envelope.kid not in brokers:
         raise Forbidden("this relay is not for users of that broker", fix="use a relay that your broker names")
     cose.verify(envelope, envelope.kid)
@@ -90,9 +90,11 @@ def open_token(raw: bytes, *, brokers: frozenset[bytes], device: str, now: int) 
         ):
             found = RelayToken(names.peer_id_text(named), expires, user, envelope.kid)
         case _:
-            raise Malformed("that is no token for a relay")
+            raise Malformed("that is not a token for a relay")
     if found.device != device:
-        raise Forbidden("that token is another device's", fix="sign in again with `dispatch login`")
+        raise Forbidden("that token belongs to another device", fix="sign in again with `dispatch login`")
     if now > expires + CLOCKS_DIFFER_MS:
-        raise Forbidden("the token for this relay has expired", fix="set this machine's clock, or wait for the broker")
+        raise Forbidden(
+            "the token for this relay has expired", fix="check this machine's clock; the broker sends a new token"
+        )
     return found

@@ -23,7 +23,7 @@ MAX_BYTES: Final = 512 * 1024
 """So many devices, each a user's only one, take 350 KiB."""
 
 _VERSION: Final = 1
-_FIX: Final = "let dispatch-daemon write it anew: remove it, and restart the daemon"
+_FIX: Final = "remove the file and restart dispatch-daemon, which writes it again"
 
 
 def secret_of(seed: bytes) -> bytes:
@@ -49,7 +49,10 @@ def decode(raw: bytes) -> Mapping[str, bytes]:
         raise Invalid("the list of contacts is damaged", fix=_FIX) from error
     match document:
         case {"version": int(version)} if version > _VERSION:
-            raise Invalid("the list of contacts is of a newer dispatch", fix="install that version for the relay too")
+            raise Invalid(
+                "the list of contacts was written by a newer version of dispatch",
+                fix="install that version for the relay too",
+            )
         case {"version": 1, "users": dict(users)}:
             return _devices(users)
     raise Invalid("the list of contacts is damaged", fix=_FIX)

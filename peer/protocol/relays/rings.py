@@ -70,4 +70,4 @@ def shared_key(own: bytes, theirs: bytes) -> bytes:
 
 
 def _refused() -> Forbidden:
-    return Forbidden("that ring is not this contact's, or not of now", fix=NO_FIX)
+    return Forbidden("that ring is from another contact, or out of date", fix=NO_FIX)

@@ -184,9 +184,10 @@ def test_a_version_that_is_not_here_is_said(bob: Home) -> None:
     bob.file(".python-version", "3.9.2\n")
     found = bob.find()
     assert found.labels() == ["Python 3.12.1 (pyenv)"]
-    assert found.not_seen == ("Python 3.9.2, which .python-version asks for, is not seen: no manager here has it",)
+    missing = "Python 3.9.2, which .python-version asks for, is not installed by any version manager here"
+    assert found.not_seen == (missing,)
     bob.file("Cargo.toml")
-    assert bob.find().not_seen[1:] == ("Rust, which the project is run with, is not seen: none was found",)
+    assert bob.find().not_seen[1:] == ("Rust, which the project needs, was not found",)
 
 
 def test_programs_one_by_one(bob: Home) -> None:

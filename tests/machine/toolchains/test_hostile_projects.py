@@ -114,15 +114,16 @@ def test_no_project_names_what_is_seen(bob: Home, project: Callable[[Home], None
 @pytest.mark.parametrize("project", [each for each in PROJECTS if each not in (first_line, alias_that_is_a_path)])
 def test_what_is_not_seen_is_said(bob: Home, project: Callable[[Home], None]) -> None:
     project(bob)
-    assert any("is not seen: " in sentence for sentence in bob.find().not_seen)
+    reasons = ("is not visible to a run: ", "is ignored: ")
+    assert any(reason in sentence for sentence in bob.find().not_seen for reason in reasons)
 
 
 def test_what_is_said(bob: Home) -> None:
     environment_that_is_a_link(bob)
     version_that_is_a_path(bob)
-    rest = "is not seen: a project does not choose what of this machine is shown"
-    assert ".venv is not seen: it is a link to a folder outside the project" in bob.find().not_seen
-    assert f"what .tool-versions names by its path {rest}" in bob.find().not_seen
+    rest = "is ignored: a project cannot choose what a run sees of this machine"
+    assert ".venv is not visible to a run: it links to a folder outside the project" in bob.find().not_seen
+    assert f"the path in .tool-versions {rest}" in bob.find().not_seen
 
 
 def test_an_alias_is_one_of_nvms(bob: Home) -> None:
@@ -154,7 +155,7 @@ def test_links_without_end(bob: Home) -> None:
     (bob.project / "venv").symlink_to("venv")
     found = bob.find()
     assert found.labels() == []
-    assert "the Python of .venv is not seen: it is not on this machine" in found.not_seen
+    assert "the Python that .venv uses is not on this machine" in found.not_seen
 
 
 def test_files_that_never_end_or_never_begin(bob: Home, tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_what_a_person_cannot_name_either(bob: Home, path: str, why: str) -> Non
         check_named(named, bob.machine())
     assert why in refused.value.message and refused.value.fix
     found = bob.find(named)
-    assert found.parts() == () and "is not seen" in found.not_seen[0]
+    assert found.parts() == () and "is not visible to a run" in found.not_seen[0]
 
 
 def test_what_a_person_names(bob: Home) -> None:

@@ -97,7 +97,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         (["--allow", "friends"], "fix: give --allow broker=KEY"),
         (["--allow", "contacts=here.json"], "names no file"),
         (["--allow", f"broker={KEY}", "--host", "0.0.0.0"], "--public-url"),
-        (["--allow", f"broker={KEY}", "--public-url", "http://relay.example"], "without TLS"),
+        (["--allow", f"broker={KEY}", "--public-url", "http://relay.example"], "not use TLS"),
         (["--allow", f"broker={KEY}", "--public-url", "https://relay.example/x"], "not a relay's address"),
         (["--allow", f"broker={KEY}", "--behind-proxy", "0.0.0.0/0"], "your proxies' addresses alone"),
         (["--allow", f"broker={KEY}", "--certificate", __file__], "--certificate and --key go together"),
