@@ -27,6 +27,8 @@ from tests.system.world import Document, Person, Program, World, connect, descen
 
 EVERY: Final = 0.7
 """Seconds between two sends of one person: about what two processors can run."""
+MOST_OPEN: Final = 40
+"""Dispatches of one person that have not ended; with as many, nothing more is sent, however slow the machine is."""
 FINAL: Final = {"completed", "failed", "declined", "cancelled", "expired", "rejected"}
 FILE_BYTES: Final = 60_000
 RUN: Final = "cat /dispatch/in/name >> ran.txt && cp /dispatch/in/load /dispatch/out/load"
@@ -82,6 +84,12 @@ class Traffic:
         name = self.person.client.dispatch(dispatch_id)["task"]
         return (self._folder / str(name) / "load").read_bytes()
 
+    def _open(self) -> int:
+        """How many dispatches of this person have not ended, by the store: the daemon may be away."""
+        ended = ",".join("?" * len(FINAL))
+        query = f"SELECT count(*) FROM dispatches WHERE direction = 'sent' AND state NOT IN ({ended})"
+        return int(self.person.rows(query, *sorted(FINAL))[0][0])
+
     def _watched(self, work: Callable[[], None]) -> None:
         try:
             work()
@@ -91,6 +99,8 @@ class Traffic:
     def _send(self) -> None:
         client, number = self.person.another_client(), 0
         while not self._sending.wait(self._every * self._random.uniform(0.5, 1.5)):
+            if self._open() >= MOST_OPEN:
+                continue
             number += 1
             name = f"{self._name}-{number}"
             place = self._folder / name
