@@ -45,9 +45,9 @@ def show_list(
     if any(row.get("task_cut") or len(str(row.get("task"))) > CELL for row in rows):
         app.out.note("a task that ends in … is longer: `dispatch status ID` shows all of it")
     if any(row.get("changes_waiting") for row in rows):
-        app.out.note("to decide about what a run changed in your folders: `dispatch changes ID`")
+        app.out.note("to decide on what a run changed in your folders: `dispatch changes ID`")
     if document.get("more"):
-        app.out.note(f"there are older ones: --before {short(document['next'])}")
+        app.out.note(f"for older ones: --before {short(document['next'])}")
     if direction == "received" and any(row.get("status") == "pending" for row in rows):
         app.out.note("to read one: `dispatch status ID`; to decide: `dispatch accept ID` or `dispatch decline ID`")
 
@@ -62,10 +62,10 @@ def _of_changes(row: Document) -> str:
 def note_of_more(app: App, document: Document) -> None:
     """Say where a list goes on that was asked for in pages."""
     if document.get("more"):
-        app.out.note(f"there are more: --before {document['next']}")
+        app.out.note(f"for more: --before {document['next']}")
 
 
 def _empty(direction: Direction, status: str | None, *, older: bool) -> str:
     which = "older " if older else ""
-    state = f" and is {status}" if status else ""
-    return f"nothing {which}here that {'was sent to you' if direction == 'received' else 'you sent'}{state}"
+    state = f" with status {status}" if status else ""
+    return f"no {which}dispatches {'received' if direction == 'received' else 'sent'}{state}"

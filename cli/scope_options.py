@@ -141,7 +141,7 @@ def confirm_unverified(
     if interactive() and not out.json:
         out.line(f"You are about to grant {grants}.", style="yellow")
         for rule in rules:
-            out.line(f"Allowed without asking, by a rule that you stored: {rule}", style="yellow")
+            out.line(f"Without asking, since you always allowed it: {rule}", style="yellow")
         out.line(
             "Anybody who controls their mailbox or the broker could be asking. First compare the fingerprint with them,"
         )

@@ -72,7 +72,7 @@ CASES = {
         "POST /v1/contacts/alice@example.org/addresses",
         {"peer": "alice@example.org", "address": "/ip4/192.0.2.7/tcp/4001", "devices": ["12D3KooWAlice"]},
         "contacts add-address alice@example.org /ip4/192.0.2.7/tcp/4001",
-        "alice@example.org is looked for at /ip4/192.0.2.7/tcp/4001 first",
+        "alice@example.org is tried at /ip4/192.0.2.7/tcp/4001 first",
     ),
     "contacts remove-address": one(
         "DELETE /v1/contacts/alice@example.org/addresses",
@@ -385,8 +385,8 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
         # Seen to fail with "there is no file ." for a folder that is there.
         # Seen as a bug of dispatch.
         (["--file", "a" * 300], 2, "there is no file aaa"),
-        (["--file", "."], 2, ". is not a plain file"),
-        (["--file", "/dev/null"], 2, "/dev/null is not a plain file"),
+        (["--file", "."], 2, ". is not a regular file"),
+        (["--file", "/dev/null"], 2, "/dev/null is not a regular file"),
         (["--nonsense"], 2, "there is no option"),
     ],
 )
@@ -530,8 +530,8 @@ def test_an_id_may_be_short(cli: Cli, api: FakeApi, given: str) -> None:
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [
-        ("aaaa7777", 422, f"fits 2: {SECOND} (alice@example.org), {THIRD} (alice@example.org)"),
-        ("0198c0de", 422, "fits 2: "),
+        ("aaaa7777", 422, f"matches 2: {SECOND} (alice@example.org), {THIRD} (alice@example.org)"),
+        ("0198c0de", 422, "matches 2: "),
         ("ffff", 404, "no dispatch 'ffff'"),
         ("555", 422, "is not a dispatch id"),
         ("not-hex!", 422, "is not a dispatch id"),
@@ -588,7 +588,7 @@ def test_watching_is_one_document_a_line(cli: Cli, api: FakeApi) -> None:
 def test_accept_without_a_terminal_warns_that_calls_will_wait(cli: Cli, api: FakeApi) -> None:
     prepare(api, CASES["accept"])
     outcome = cli(*CASES["accept"].args)
-    assert "warning: every tool call of this run now waits for you in `dispatch approvals`" in outcome.err
+    assert "warning: every tool call of this run waits for you in `dispatch approvals`" in outcome.err
 
 
 def test_a_suggested_folder_is_not_used_without_a_person(cli: Cli, api: FakeApi) -> None:

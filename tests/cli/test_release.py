@@ -90,7 +90,7 @@ def test_a_followed_run_asks_what_becomes_of_its_result(
 ) -> None:
     with terminal("accept", FIRST) as screen:
         for key in keys:
-            assert "1  Send it to" in plain(screen.until("What becomes of the result?"))
+            assert "1  Send it to" in plain(screen.until("What should happen to the result?"))
             screen.until("] ")
             screen.type(f"{key}\n")
         assert screen.end() == 0

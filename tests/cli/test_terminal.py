@@ -298,7 +298,7 @@ def test_a_run_that_was_left_is_taken_up_again(cli: Cli, api: FakeApi, command: 
         document(status="completed", result=result(status="completed")) if run.answers else document(status="running")
     )
     with terminal(*command) as screen:
-        assert ("abcd5555 runs already" in screen.until("Your answer?")) is (command[0] == "accept")
+        assert ("abcd5555 is already running" in screen.until("Your answer?")) is (command[0] == "accept")
         screen.type("1\n")
         assert screen.end() == 0
     assert run.answers == [{"decision": "allow", "grant": "once"}] and not run.accepted
@@ -423,7 +423,7 @@ def test_everything_is_read_at_any_width(cli: Cli, api: FakeApi, columns: int) -
         with terminal(*command, columns=columns) as screen:
             assert screen.end() == (1 if command == ["approvals"] else 0)
             seen[command[0]] = plain(screen.shown)
-    scope = "alice@example.org they → me active manual ~/projects/parser; ends 2099-11-28"
+    scope = "alice@example.org they → you active manual ~/projects/parser; ends 2099-11-28"
     whole_words(seen["contacts"], columns, scope, "peer" if columns == 140 else "direction verified")
     whole_words(seen["inbox"], columns, WORDY, "abcd5555 pending alice@example.org")
     whole_words(seen["approvals"], columns, WORDY, LONG)
