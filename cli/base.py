@@ -19,7 +19,9 @@ pass_app = click.make_pass_decorator(App)
 
 limit_option = click.option("--limit", type=click.IntRange(1, 1000), help="How many to show at most; all by default.")
 
-raw_option = click.option("--raw", is_flag=True, help="Show replies as they were written, without rendering their Markdown.")
+raw_option = click.option(
+    "--raw", is_flag=True, help="Show replies as they were written, without rendering their Markdown."
+)
 
 BYTE_ORDER_MARK = "\ufeff"
 

@@ -103,9 +103,8 @@ def _answers(row: Document) -> str:
 def remove(app: App, url: str, yes: bool) -> None:
     """Stop using a broker.
 
-    Signs you out there, and removes the addresses at which your device can be found. What is still waiting for the broker
-    is shown first, and dropped only if you say so. Contacts stay; those that you know only from there are looked for at
-    your first broker.
+    Signs you out there and removes your device's addresses. What is still waiting for the broker is shown first, and
+    dropped only if you say so. Contacts stay; those that you know only from there are looked for at your first broker.
     """
     document = _remove(app, url, confirmed=yes)
     if document.get("status") == "confirmation_required":

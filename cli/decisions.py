@@ -29,7 +29,9 @@ RUNS = ("accepted", "running")
     type=click.Path(path_type=Path),
     help="The folder to run in; by default the one folder that you granted, or an empty workspace.",
 )
-@click.option("--follow/--no-follow", default=None, help="Follow the run, or not; on a terminal, following is the default.")
+@click.option(
+    "--follow/--no-follow", default=None, help="Follow the run, or not; on a terminal, following is the default."
+)
 @raw_option
 @pass_app
 def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None, raw: bool) -> int:
@@ -120,9 +122,7 @@ def approvals(app: App, lists: bool) -> None:
         ask_each(app, rows)
         return
     listed(app, rows)
-    app.out.note(
-        "to answer: `dispatch approve ID` or `dispatch deny ID`; if several wait, also give the REQUEST"
-    )
+    app.out.note("to answer: `dispatch approve ID` or `dispatch deny ID`; if several wait, also give the REQUEST")
 
 
 request_argument = click.argument("request_id", metavar="[REQUEST]", required=False, shell_complete=request_ids)

@@ -70,7 +70,7 @@ def show_dispatch(out: Output, document: Document) -> None:
 
 def unknown_fields(count: int) -> str:
     """Say how much of a signed statement a person does not get to see, and why."""
-    return f"{count} field{'' if count == 1 else 's'} that this version does not know: update dispatch to see what they say"
+    return f"{count} field{'' if count == 1 else 's'} that this version does not know: update dispatch to see more"
 
 
 class LiveView:
@@ -126,7 +126,8 @@ def show_result(out: Output, document: Document) -> None:
         if any(not (file.get("withheld") or file.get("removed")) for file in files):
             out.note(f"to get the files: `dispatch fetch {short(document.get('dispatch_id'))}`")
     elif document.get("held"):
-        out.line(f"the run has ended; its result is held, and {string(document.get('peer'))} does not get it until you release it:", style="yellow")
+        peer = string(document.get("peer"))
+        out.line(f"the run has ended; its result is held: {peer} does not get it until you release it", style="yellow")
         show_returned(out, document["held"])
         identity = short(document.get("dispatch_id"))
         out.note(f"to send it: `dispatch release {identity}`; to send nothing: `dispatch decline {identity}`")

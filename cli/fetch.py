@@ -24,7 +24,9 @@ CHUNK = 1 << 20
 @click.command(cls=DispatchCommand, example="dispatch fetch 4e5f6a7b\ndispatch fetch 4e5f6a7b --to results --force")
 @id_argument
 @click.option("--to", "folder", metavar="DIR", type=click.Path(path_type=Path), help="The folder to create.")
-@click.option("--force", is_flag=True, help="Use the folder even if it exists; files in it are still never overwritten.")
+@click.option(
+    "--force", is_flag=True, help="Use the folder even if it exists; files in it are still never overwritten."
+)
 @pass_app
 def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
     """Save the files that a run returned to a new folder: `dispatch-ID`, unless --to names another one.
@@ -91,7 +93,10 @@ def put(state: StateFolder, files: list[Document], target: Path, *, force: bool)
 
 def _plain(name: object) -> None:
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or not name.isprintable():
-        raise Forbidden(f"the returned file name {name!r} is not a plain name", fix="nothing was written; ask for it under another name")
+        raise Forbidden(
+            f"the returned file name {name!r} is not a plain name",
+            fix="nothing was written; ask for it under another name",
+        )
 
 
 def _blob(state: StateFolder, file: Document) -> Path:
@@ -116,7 +121,9 @@ def _make(target: Path, *, force: bool) -> bool:
             f"{target} already exists", fix="choose another folder with --to DIR, or add to it with --force"
         ) from None
     except OSError as error:
-        raise Unavailable(f"can't create {target}: {error.strerror}", fix="choose another folder with --to DIR") from error
+        raise Unavailable(
+            f"can't create {target}: {error.strerror}", fix="choose another folder with --to DIR"
+        ) from error
 
 
 def _copy(source: Path, folder: int, file: Document, target: Path, made: list[str]) -> None:

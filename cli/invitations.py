@@ -146,8 +146,8 @@ def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: ob
     """Let the inviter dispatch to this machine, within a scope that you choose.
 
     --tools is required, because only you choose: without it, the choices are shown. The defaults for the rest are: no
-    MCP servers, you answer every call, 50 dispatches a day; 60 minutes, 100 turns, 5 USD and 100 MB a run. `-` reads the
-    token or the `dispatch:` address from standard input, which keeps the secret in it out of process lists.
+    MCP servers, you answer every call, 50 dispatches a day; 60 minutes, 100 turns, 5 USD and 100 MB a run. `-` reads
+    the token or the `dispatch:` address from standard input, which keeps the secret in it out of process lists.
     """
     return answer(app, _named(app, token, "received"), flags, yes_unverified=yes_unverified).code
 
@@ -260,7 +260,9 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
             app.out.line(f"{mode}: {meaning}", indent=2)
         scope["approval"] = choose(app.out, "Approval mode?", list(APPROVALS), default="manual")
         app.out.line(FOLDERS, indent=2)
-        folders = line("Restrict to which folders? (comma-separated; Enter: only the one you confirm each time) ").strip()
+        folders = line(
+            "Restrict to which folders? (comma-separated; Enter: only the one you confirm each time) "
+        ).strip()
     except NoAnswer:
         raise KeyboardInterrupt from None
     return {**scope, **given_scope({"paths": folders})} if folders else scope

@@ -86,7 +86,9 @@ def _sign_in(app: App, at: str, email: str | None, *, no_browser: bool, label: s
         if used and interactive() and not app.out.json:
             app.out.line(f"You also keep {', '.join(used)}.")
             if not confirm(f"Use {urlsplit(url).netloc} as well?"):
-                raise Forbidden(f"not signed in at {url}", fix="find out who runs that broker, then run `dispatch join -` again")
+                raise Forbidden(
+                    f"not signed in at {url}", fix="find out who runs that broker, then run `dispatch join -` again"
+                )
     sign_in_there(app, url, email, no_browser=no_browser, label=label, beside=bool(used))
 
 

@@ -47,7 +47,7 @@ def show_list(
     if any(row.get("changes_waiting") for row in rows):
         app.out.note("to decide on what a run changed in your folders: `dispatch changes ID`")
     if document.get("more"):
-        app.out.note(f"for older ones: --before {short(document['next'])}")
+        app.out.note(f"there are older ones: --before {short(document['next'])}")
     if direction == "received" and any(row.get("status") == "pending" for row in rows):
         app.out.note("to read one: `dispatch status ID`; to decide: `dispatch accept ID` or `dispatch decline ID`")
 
@@ -62,7 +62,7 @@ def _of_changes(row: Document) -> str:
 def note_of_more(app: App, document: Document) -> None:
     """Say where a list goes on that was asked for in pages."""
     if document.get("more"):
-        app.out.note(f"for more: --before {document['next']}")
+        app.out.note(f"there are more: --before {document['next']}")
 
 
 def _empty(direction: Direction, status: str | None, *, older: bool) -> str:

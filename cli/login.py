@@ -205,7 +205,9 @@ def _prompter(app: App, no_browser: bool, show: Callable[[str], None]) -> Callab
 
     def prompter(prompt: Prompt) -> None:
         app.out.say(f"open {prompt.address}")
-        app.out.say(f"and approve this device there with the code {prompt.code}, within {prompt.expires_in // 60} minutes")
+        app.out.say(
+            f"and approve this device there with the code {prompt.code}, within {prompt.expires_in // 60} minutes"
+        )
         if not no_browser and urlsplit(prompt.address).scheme in ("http", "https"):
             import webbrowser
 

@@ -71,14 +71,17 @@ def write_pages(folder: Path) -> list[Path]:
 )
 @click.argument("words", nargs=-1, metavar="[COMMAND]…", shell_complete=command_names)
 @click.option(
-    "--to", metavar="DIR", type=click.Path(path_type=Path), help="Write the manual pages of all commands to this folder."
+    "--to",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write the manual pages of all commands to this folder.",
 )
 @pass_app
 def man(app: App, words: tuple[str, ...], to: Path | None) -> int:
     """Show the manual page of COMMAND, or of dispatch itself. In a pipe, print it in roff.
 
-    After `dispatch man --to ~/.local/share/man/man1`, `man dispatch-send` works too. Any other `man1` folder will do, if
-    `manpath` lists the folder above it.
+    After `dispatch man --to ~/.local/share/man/man1`, `man dispatch-send` works too. Any other `man1` folder will do,
+    if `manpath` lists the folder above it.
     """
     if to is not None:
         if words:

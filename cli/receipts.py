@@ -37,7 +37,13 @@ LATER = "what happened to the changes after the recipient's device reported this
     example="dispatch receipt 4e5f6a7b --out shop.receipt\ndispatch receipt 4e5f6a7b > shop.receipt",
 )
 @id_argument
-@click.option("--out", "out", metavar="FILE", type=click.Path(path_type=Path), help="The new file to write, readable by you alone.")
+@click.option(
+    "--out",
+    "out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The new file to write, readable by you alone.",
+)
 @pass_app
 def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     """Export what was asked, decided, done and returned, each part signed, as one file that anyone can check.
@@ -89,8 +95,8 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
 def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> int:
     """Check a receipt: every signature, that the parts belong together, that nothing is missing from the trace.
 
-    If a part was altered, it is named. If all events are left out, the rest is checked and the receipt is reported as not
-    complete. Exits with 1 in both cases. A receipt cannot show whose keys these are: compare the fingerprints with the
+    If a part was altered, it is named. If all events are left out, the rest is checked, and the receipt is reported as
+    not complete. Exits with 1 in both cases. A receipt cannot show whose keys these are: compare the fingerprints with the
     people, or give those that you know with --root. Needs no daemon, no sign-in and no network.
     """
     from peer.machine.plain_file import read_plain
@@ -233,7 +239,9 @@ def _write(target: Path, raw: bytes) -> None:
     except FileExistsError:
         raise Conflict(f"{target} already exists", fix="choose another file with --out FILE") from None
     except OSError as error:
-        raise Unavailable(f"can't write {target}: {error.strerror}", fix="choose another file with --out FILE") from error
+        raise Unavailable(
+            f"can't write {target}: {error.strerror}", fix="choose another file with --out FILE"
+        ) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(raw)

@@ -79,7 +79,8 @@ def apply(
 ) -> int:
     """Put a run's changes in place in your folders: all that you choose, or none of them.
 
-    A file that changed here in the meantime is never overwritten. PATH is one that `dispatch changes` lists, or a folder.
+    A file that changed here in the meantime is never overwritten. PATH is one that `dispatch changes` lists, or a
+    folder.
     """
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     choice: Document = {"attempt": attempt, "paths": list(paths), "all": everything, "marked": marked}

@@ -28,32 +28,46 @@ def scope_options(command: F) -> F:
     """Add the flags of a scope to a command. A flag that is not given is None."""
     options = [
         click.option("--tools", metavar="A,B", help="Tools to allow, out of Read, Glob, Grep, Write, Edit, Bash."),
-        click.option("--mcp-servers", metavar="*|none|A,B", help="MCP servers to allow; * means all that are installed now."),
-        click.option("--paths", metavar="DIR,DIR", help="Folders to restrict runs to; none: the folder that you confirm at each accept."),
+        click.option(
+            "--mcp-servers", metavar="*|none|A,B", help="MCP servers to allow; * means all that are installed now."
+        ),
+        click.option(
+            "--paths",
+            metavar="DIR,DIR",
+            help="Folders to restrict runs to; none: the folder that you confirm at each accept.",
+        ),
         click.option(
             "--approval",
             type=click.Choice(["manual", "review", "auto"]),
             help="manual: you answer each call. review: you look at the result before it is sent. auto: neither.",
         ),
-        click.option("--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches allowed in 24 hours."),
+        click.option(
+            "--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches allowed in 24 hours."
+        ),
         click.option(
             "--expires", metavar="WHEN", help="When the trust edge ends: 30m, 12h, 30d, 8w, 2027-01-31 or never."
         ),
-        click.option("--results", type=click.Choice(["full", "redacted"]), help="full: the sender sees the whole trace. redacted: of each call's input and output, only size and outcome."),
         click.option(
-            "--apply", type=click.Choice(["review", "auto"]), help="review: a run's changes wait for you. auto: unmarked changes are put in place when it completes."
+            "--results",
+            type=click.Choice(["full", "redacted"]),
+            help="full: the sender gets the whole trace. redacted: only the size and outcome of each call.",
+        ),
+        click.option(
+            "--apply",
+            type=click.Choice(["review", "auto"]),
+            help="review: a run's changes wait for you. auto: unmarked changes are put in place when it completes.",
         ),
         click.option(
             "--toolchains",
             metavar="auto|none|PATH,…",
-            help="What runs see besides the system's programs. auto: the toolchains found for the project; none; or the "
-            "paths you give. default: what the setting `toolchains` says.",
+            help="What runs see besides the system's programs: the toolchains found for the project (auto), none, or the "
+            "paths given. default: what the setting `toolchains` says.",
         ),
         click.option(
             "--network",
             metavar="none|packages|HOST[:PORT],…",
-            help="What runs can reach: hosts, over HTTPS; packages: those that lock files name; any-packages. A run can "
-            "send a host anything that it can read.",
+            help="What runs can reach: hosts, over HTTPS; packages that lock files name (packages), or any-packages. "
+            "A run can send a host anything that it can read.",
         ),
         click.option(
             "--minutes",
@@ -74,7 +88,11 @@ def scope_options(command: F) -> F:
             metavar="N",
             help="Megabytes that one run may send to and receive from the hosts of --network.",
         ),
-        click.option("--yes-unverified", is_flag=True, help="Skip the extra question about powerful grants to someone whose key is not verified."),
+        click.option(
+            "--yes-unverified",
+            is_flag=True,
+            help="Skip the extra question about powerful grants to someone whose key is not verified.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -90,7 +108,9 @@ def given_scope(values: Mapping[str, object]) -> dict[str, object]:
     if given.get("paths") is not None and not str(given["paths"]).strip(
         " ,"
     ):  # of an unset variable, say: it would lift the restriction
-        raise Invalid("no folder was named", fix="name folders, or use `--paths none` to confirm the folder at each accept")
+        raise Invalid(
+            "no folder was named", fix="name folders, or use `--paths none` to confirm the folder at each accept"
+        )
     if (paths := given.get("paths")) is not None and paths != "none":
         given["paths"] = [
             str(Path(part.strip()).expanduser().absolute()) for part in str(paths).split(",") if part.strip()

@@ -53,7 +53,9 @@ def _text_options(command: F) -> F:
     metavar="SECONDS|1h",
     help=f"How long the recipient has to accept it: {MIN_EXPIRES} to {MAX_EXPIRES} seconds, or 30m, 24h.",
 )
-@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="A key and value for the recipient to see; may be repeated.")
+@click.option(
+    "--meta", multiple=True, metavar="KEY=VALUE", help="A key and value for the recipient to see; may be repeated."
+)
 @click.option(
     "--file",
     "files",

@@ -152,7 +152,10 @@ def show(app: App, peer: str) -> None:
 @peer_argument
 @scope_options
 @click.option(
-    "--remove-rule", type=int, metavar="RULE", help="Remove a rule that `--always` stored, by its number in `dispatch trust show`."
+    "--remove-rule",
+    type=int,
+    metavar="RULE",
+    help="Remove a rule that `--always` stored, by its number in `dispatch trust show`.",
 )
 @pass_app
 def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, **flags: object) -> None:
@@ -211,7 +214,9 @@ def revoke(app: App, peer: str) -> None:
         from peer.programs import offline_revoke
 
         document = offline_revoke.revoke(app.folder, peer)
-        app.out.note("the daemon is not running: the revocation is stored, and applies before the daemon does anything else")
+        app.out.note(
+            "the daemon is not running: the revocation is stored, and applies before the daemon does anything else"
+        )
     _show_done(app, document, f"revoked: {peer} may no longer dispatch to you")
 
 
@@ -259,7 +264,9 @@ def _show(app: App, document: Document) -> None:
             empty="",
         )
     if servers := document.get("pinned_servers"):
-        app.out.line("MCP servers as you granted them; if a command or its tools change, you are asked again", style="bold")
+        app.out.line(
+            "MCP servers as you granted them; if a command or its tools change, you are asked again", style="bold"
+        )
         app.out.table(
             ["server", "started as", "tools"],
             [

@@ -20,8 +20,8 @@ from cli.output import interactive
 def watch(app: App, dispatch_id: str, raw: bool) -> None:
     """Follow one dispatch live, from its first event until it ends. Ctrl-C stops watching, not the run.
 
-    On a terminal, you are asked here about the tool calls of a dispatch that was sent to you. With --json, it prints one
-    document a line: {"kind", "id", "data"}.
+    On a terminal, you are asked here about the tool calls of a dispatch that was sent to you. With --json, it prints
+    one document a line: {"kind", "id", "data"}.
     """
     identity = app.ask(lambda client: resolve(client, dispatch_id))
     if app.out.json:

@@ -48,9 +48,7 @@ def demo(app: App, yes: bool, live: bool) -> int:
     else:
         good = document["status"] == "completed" and document["signatures_valid"]
         app.out.line()
-        app.out.line(
-            f"{'done' if good else 'failed'}, in {document['seconds']} s", style="green" if good else "red"
-        )
+        app.out.line(f"{'done' if good else 'failed'}, in {document['seconds']} s", style="green" if good else "red")
     return 0 if document["status"] == "completed" and document["signatures_valid"] else 1
 
 

@@ -143,13 +143,17 @@ def _manager(app: App) -> Manager:
     if sys.platform == "linux":
         return Systemd()
     raise Unavailable(
-        f"dispatch does not support the service manager of {sys.platform}", fix="have your own service manager start `dispatch-daemon`"
+        f"dispatch does not support the service manager of {sys.platform}",
+        fix="have your own service manager start `dispatch-daemon`",
     )
 
 
 def _may_ask(app: App, *, yes: bool) -> None:
     if not yes and (app.out.json or not interactive()):
-        raise Invalid("this asks first, and there is no terminal to ask on", fix="look at `dispatch service install --show`, then add --yes")
+        raise Invalid(
+            "this asks first, and there is no terminal to ask on",
+            fix="look at `dispatch service install --show`, then add --yes",
+        )
 
 
 def _lingers(kept_by: Manager, wanted: bool | None, *, ask: bool) -> bool:
@@ -173,4 +177,6 @@ def _refuse_a_second_daemon(app: App, kept_by: Manager) -> None:
         with state_lock(app.folder):
             pass
     except AlreadyRunning as error:
-        raise Conflict(error.message, fix="stop that one first (Ctrl-C where it runs), then run `dispatch service install` again") from error
+        raise Conflict(
+            error.message, fix="stop that one first (Ctrl-C where it runs), then run `dispatch service install` again"
+        ) from error

@@ -43,8 +43,8 @@ def sign_in(app: App) -> None:
     else:
         say(
             app,
-            "A broker tells your contacts' machines where to find yours. It never sees a task. Use the broker of whoever "
-            "invited you, or host one: `dispatch-rendezvous serve`.",
+            "A broker tells your contacts' machines where to find yours. It never sees a task. Use the broker of "
+            "whoever invited you, or host one: `dispatch-rendezvous serve`.",
         )
         known = _asked_for(app, "The broker's address, https://… (Enter: skip): ", settings.broker_url)
     sign_in_there(app, known, None, no_browser=False, label=None, beside=False)
@@ -212,7 +212,9 @@ def _wait_until_it_answers(app: App, ended: Callable[[], str] = lambda: "") -> N
             return  # it runs, and goes on as this device's node once this machine has signed in
         except DispatchError as error:
             if time.monotonic() > until:
-                raise Unavailable(f"the daemon does not answer: {error.message}", fix="run `dispatch doctor`") from error
+                raise Unavailable(
+                    f"the daemon does not answer: {error.message}", fix="run `dispatch doctor`"
+                ) from error
         if said := ended():
             raise Unavailable(f"the daemon stopped at once: {said}", fix=f"to see why, run `{DAEMON}` here")
         if time.monotonic() > until:

@@ -127,7 +127,7 @@ CASES = {
         edge(),
         "trust show alice",
         "Write(/home/bob/shop/x)",
-        "with /home/bob/wt, shells see its repository /home/bob/main/.git, with all of its history",
+        "with /home/bob/wt, shells also see its repository /home/bob/main/.git, with all of its history",
         # Seen to fail with "budget output_bytes 104857600", where --output-mb takes 100.
         "60 minutes, 100 turns, 5 USD, 100 MB returned",
         "npx server-github",
@@ -618,7 +618,7 @@ def test_accept_can_follow_without_a_terminal(cli: Cli, api: FakeApi) -> None:
     api[f"GET /v1/dispatches/{FIRST}"] = lambda _: next(answers)
     human = cli("accept", FIRST, "--follow")
     assert human.code == 0
-    assert "a call waits for you" in human.err
+    assert "a call is waiting for you" in human.err
     as_json = cli("accept", FIRST, "--follow", "--json")
     assert as_json.document == {**CASES["accept"].printed, **ENDED}
 

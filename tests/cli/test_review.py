@@ -232,7 +232,7 @@ def test_a_followed_run_asks_once_at_its_end(
             screen.until("] ")
             screen.type(f"{key}\n")
         left = "3 of 5 put in place, 2 wait" if asked else "5 wait"
-        assert f"changes in your folders: {left}" in plain(screen.until("to look at them"))
+        assert f"changes in your folders: {left}" in plain(screen.until("to see them"))
         assert screen.end() == 0
     decisions = [
         (each.path.rsplit("/", 1)[1], each.body)

@@ -323,7 +323,7 @@ def test_a_suggested_folder_is_confirmed_by_a_person(cli: Cli, api: FakeApi, key
 
     api[f"GET /v1/dispatches/{FIRST}"] = next_document
     with terminal("accept", FIRST) as screen:
-        assert "Find why the build fails" in screen.until("Where does it run? [1/2/0] ")
+        assert "Find why the build fails" in screen.until("Where should it run? [1/2/0] ")
         screen.type(f"{key}\n")
         assert screen.end() == 0
     assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept") == [body]
@@ -361,7 +361,7 @@ def test_a_link_of_the_persons_own_is_followed_without_a_question(cli: Cli, api:
 def test_no_follow_asks_nothing(cli: Cli, api: FakeApi) -> None:
     Run(api, approval())
     with terminal("accept", FIRST, "--no-follow") as screen:
-        screen.until("now waits for you in `dispatch approvals`")
+        screen.until("waits for you in `dispatch approvals`")
         assert screen.end() == 0
 
 

@@ -100,7 +100,9 @@ def test_every_step_can_be_skipped_and_is_there_the_next_time(newcomer: StateFol
     try:
         terminal.until("(Enter: skip): ")
         terminal.type("\n")
-        assert "skipped; to do it later: `dispatch login" in plain(terminal.until("When should it run? [1/2/3, Enter: 1] "))
+        assert "skipped; to do it later: `dispatch login" in plain(
+            terminal.until("When should it run? [1/2/3, Enter: 1] ")
+        )
         terminal.type("2\n")
         assert "✓ running" in plain(terminal.until("The key (not shown; Enter: skip): ")), "it waits for the sign-in"
         terminal.type("\n")
