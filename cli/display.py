@@ -70,7 +70,7 @@ def show_dispatch(out: Output, document: Document) -> None:
 
 def unknown_fields(count: int) -> str:
     """Say how much of a signed statement a person does not get to see, and why."""
-    return f"{count} field{'' if count == 1 else 's'} that this version does not know: update dispatch to see more"
+    return f"{count} field{'' if count == 1 else 's'} this version does not know: update dispatch to see what they say"
 
 
 class LiveView:

@@ -68,4 +68,5 @@ def note_of_more(app: App, document: Document) -> None:
 def _empty(direction: Direction, status: str | None, *, older: bool) -> str:
     which = "older " if older else ""
     state = f" with status {status}" if status else ""
-    return f"no {which}dispatches {'received' if direction == 'received' else 'sent'}{state}"
+    who = "were sent to you" if direction == "received" else "were sent by you"
+    return f"no {which}dispatches{state} {who}"

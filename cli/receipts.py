@@ -96,8 +96,8 @@ def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> int:
     """Check a receipt: every signature, that the parts belong together, that nothing is missing from the trace.
 
     If a part was altered, it is named. If all events are left out, the rest is checked, and the receipt is reported as
-    not complete. Exits with 1 in both cases. A receipt cannot show whose keys these are: compare the fingerprints with the
-    people, or give those that you know with --root. Needs no daemon, no sign-in and no network.
+    not complete. Exits with 1 in both cases. A receipt cannot show whose keys these are: compare the fingerprints with
+    the people, or give those that you know with --root. Needs no daemon, no sign-in and no network.
     """
     from peer.machine.plain_file import read_plain
     from peer.trust import receipts

@@ -23,8 +23,8 @@ exactly one JSON document (`watch`: one a line).
 `--broker URL` and `--token TOKEN` (`-` reads standard input) go before or after a command and say which sign-in you
 mean. Without a flag, `$DISPATCH_BROKER` and `$DISPATCH_TOKEN` do. A command that asks the daemon is refused (409) if
 the daemon uses another sign-in; so is `logout` if another one is saved. `login` signs in at the broker that you name.
-Where no daemon runs, the sign-in that you name overrides the saved one. The commands `config`, `plugin`, `completion`, `man`,
-`demo` and `verify-receipt` use no sign-in: they refuse the flags and ignore the variables.
+Where no daemon runs, the sign-in that you name overrides the saved one. The commands `config`, `plugin`, `completion`,
+`man`, `demo` and `verify-receipt` use no sign-in: they refuse the flags and ignore the variables.
 
 You can shorten the id of a dispatch or the token of an invitation to four or more characters from its beginning or end,
 or from the beginning of what lists show, if only one matches. Exit codes: 0 done, 1 refused or failed, 2 wrong usage

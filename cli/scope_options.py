@@ -60,8 +60,8 @@ def scope_options(command: F) -> F:
         click.option(
             "--toolchains",
             metavar="auto|none|PATH,…",
-            help="What runs see besides the system's programs: the toolchains found for the project (auto), none, or the "
-            "paths given. default: what the setting `toolchains` says.",
+            help="What runs see besides the system's programs: the toolchains found for the project (auto), none, or "
+            "the paths given. default: what the setting `toolchains` says.",
         ),
         click.option(
             "--network",

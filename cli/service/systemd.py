@@ -77,7 +77,7 @@ class Systemd:
             )
         raise Unavailable(
             "systemd has no user manager for this login",
-            fix="log in as this user directly (console, ssh, `machinectl shell USER@`), not by su or sudo; then try again",
+            fix="log in as this user directly (console, ssh, `machinectl shell USER@`), not by su or sudo; try again",
         )
 
     def render(self, program: Path, environment: Mapping[str, str], *, linger: bool) -> str:

@@ -78,13 +78,13 @@ CASES = {
         "DELETE /v1/contacts/alice@example.org/addresses",
         {"peer": "alice@example.org", "address": "/ip4/192.0.2.7/tcp/4001", "devices": ["12D3KooWAlice"]},
         "contacts remove-address alice@example.org /ip4/192.0.2.7/tcp/4001",
-        "no more",
+        "no longer tried",
     ),
     "alias": one(
         "PATCH /v1/contacts/alice@example.org",
         {"peer": "alice@example.org", "alias": "ally"},
         "alias alice@example.org ally",
-        "alice@example.org is ally here",
+        "alice@example.org is called ally here",
     ),
     "invite": one(
         "POST /v1/invitations",
@@ -508,7 +508,7 @@ def test_empty_lists_say_so(cli: Cli, api: FakeApi) -> None:
     api["GET /v1/contacts"] = {"trust": []}
     api["GET /v1/approvals"] = page_of_calls()
     assert "sent to you" in cli("inbox").out
-    assert "you sent" in cli("sent").out
+    assert "sent by you" in cli("sent").out
     assert "dispatch invite" in cli("contacts").out
     assert "no tool call" in cli("approvals").out
     assert cli("approvals", "--json").document == []
