@@ -63,7 +63,7 @@ def test_all_that_would_be_sent_is_shown_and_nothing_is_sent(cli: Cli, held: Fak
 
 
 def test_what_is_asked_for_is_sent(cli: Cli, held: FakeApi) -> None:
-    assert "sent what" in cli("release", FIRST).out
+    assert "released the result" in cli("release", FIRST).out
     assert "without its trace and its files" in cli("release", FIRST, "--without", "trace", "--without", "files").out
     assert [body["without"] for _, body in posted(held)] == [[], ["trace", "files"]]
     said = cli("status", FIRST)

@@ -225,7 +225,7 @@ def test_approvals_asks_each_call_at_a_terminal(cli: Cli, api: FakeApi) -> None:
     with terminal("approve", FIRST, "--always") as screen:
         assert "Write(/home/bob/shop/notes.md)" in screen.until("Store it? [y/N] ")
         screen.type("\n")
-        screen.until("nothing was answered")
+        screen.until("not answered")
         assert screen.end() == 1
     assert len(api.bodies("POST", f"/v1/approvals/{FIRST}/r-1")) == 1
 
@@ -255,7 +255,7 @@ def test_no_answer_in_time_leaves_it_denied(cli: Cli, api: FakeApi) -> None:
     call = approval(expires_in=0.2)
     run = Run(api, call)
     with terminal("accept", FIRST) as screen:
-        screen.until("no answer: the call is denied when its time is over")
+        screen.until("no answer: the call is denied when its time runs out")
         run.open.clear()
         for gate in run.gates.values():
             gate.set()
@@ -451,7 +451,7 @@ def test_choosing_a_scope(cli: Cli, api: FakeApi) -> None:
         assert "3  All: + Bash and every MCP server installed now (github)" in screen.until("Which? [1/2/3/4/5] ")
         screen.type("3\n")
         # Seen to fail while Enter was no answer, though the menu calls manual the default.
-        screen.until("Approval? [manual/review/auto, Enter: manual] ")
+        screen.until("Approval mode? [manual/review/auto, Enter: manual] ")
         screen.type("\n")
         screen.until("Restrict to which folders?")
         screen.type("/srv/shop\n")
@@ -482,11 +482,11 @@ def test_a_mistake_in_the_menu_costs_no_address(cli: Cli, api: FakeApi) -> None:
         for tools in ("Reed", "Read"):
             screen.until("Which? [1/2/3/4/5] ")
             screen.type("4\n")
-            screen.until("Tools, with commas: ")
+            screen.until("Tools, comma-separated: ")
             screen.type(f"{tools}\n")
             screen.until("MCP servers")
             screen.type("\n")
-            screen.until("Approval?")
+            screen.until("Approval mode?")
             screen.type("\n")
             screen.until("Restrict to which folders?")
             screen.type("\n")
