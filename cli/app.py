@@ -76,7 +76,9 @@ class App:
 
             with open_reader(self.folder, broker=self.broker, token=self.token) as reader:
                 answer = ask(reader)
-            self.out.note("the daemon is not running: this is what the store holds (start it: `dispatch-daemon`)")
+            self.out.note(
+                "the daemon is not running: showing what is stored on this machine (to start it: `dispatch-daemon`)"
+            )
             return answer
 
     def ask(self, ask: Callable[[Client], T], *, signed_in: bool = False) -> T:

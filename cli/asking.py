@@ -48,7 +48,7 @@ class _Question:
             "1": "Allow once",
             "2": "Always allow calls like it",
             "3": "Allow calls like it until this run ends",
-            "4": "Deny; a note to the agent may follow, as in “4 use the copy in tests”",
+            "4": "Deny; you can add a note to the agent, as in “4 use the copy in tests”",
             "5": "Decline the dispatch: the run ends",
         }
         if not self._rules:
@@ -117,7 +117,7 @@ class _Question:
         self._app.client.approve(
             self._call["dispatch_id"], self._call["request_id"], grant="always", rule=rule if several else None
         )
-        self._app.out.line(f"allowed, and from now on unasked: {rule_text(self._rules[rule])}", style="dim")
+        self._app.out.line(f"allowed, from now on without asking: {rule_text(self._rules[rule])}", style="dim")
 
 
 def listed(app: App, calls: list[Document]) -> None:
@@ -152,5 +152,5 @@ def ask_each(app: App, calls: list[Document]) -> None:
             now = current[call["dispatch_id"], call["request_id"]]
             ask(app, now, tasks[str(call["dispatch_id"])], skips=True)
         except NoAnswer:
-            app.out.line("no answer: a call is denied when its time is over", style="yellow")
+            app.out.line("no answer: a call is denied when its time runs out", style="yellow")
             return

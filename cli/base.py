@@ -17,9 +17,11 @@ from cli.app import App
 
 pass_app = click.make_pass_decorator(App)
 
-limit_option = click.option("--limit", type=click.IntRange(1, 1000), help="At most so many; all without it.")
+limit_option = click.option("--limit", type=click.IntRange(1, 1000), help="How many to show at most; all by default.")
 
-raw_option = click.option("--raw", is_flag=True, help="Show replies as they were written, their Markdown not drawn.")
+raw_option = click.option(
+    "--raw", is_flag=True, help="Show replies as they were written, without rendering their Markdown."
+)
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -151,14 +153,14 @@ def shared_options() -> list[click.Parameter]:
             metavar="URL",
             expose_value=False,
             callback=store,
-            help="The broker, in place of $DISPATCH_BROKER and the saved one.",
+            help="The broker to use instead of $DISPATCH_BROKER or the saved one.",
         ),
         click.Option(
             ["--token", "token_flag"],
             metavar="TOKEN",
             expose_value=False,
             callback=store,
-            help="The sign-in, in place of $DISPATCH_TOKEN and the saved one; - reads it from standard input.",
+            help="The token to use instead of $DISPATCH_TOKEN or the saved one; - reads it from standard input.",
         ),
         click.Option(
             ["--json"], is_flag=True, expose_value=False, is_eager=True, callback=store, help="Print one JSON document."
@@ -189,15 +191,15 @@ def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False, se
     try:
         raw = sys.stdin.buffer.readline(MAX_STDIN + 1) if one_line else sys.stdin.buffer.read(MAX_STDIN + 1)
         if len(raw) > MAX_STDIN:
-            raise click.UsageError(f"more than {MAX_STDIN} bytes came on standard input")
+            raise click.UsageError(f"standard input has more than {MAX_STDIN} bytes")
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise click.UsageError("what came on standard input is not text in UTF-8") from None
+        raise click.UsageError("standard input is not UTF-8 text") from None
     text = without_mark(text)
     if not verbatim:
         text = text.rstrip("\r\n")
     if not text:
-        raise click.UsageError("- means standard input, and nothing came there")
+        raise click.UsageError("- reads standard input, but it was empty")
     return text
 
 
@@ -211,7 +213,7 @@ def without_mark(text: str) -> str:
     if not text.startswith(BYTE_ORDER_MARK):
         return text
     if (app := _app()) is not None:
-        app.out.warn("the byte order mark at the beginning is no part of the text and was left out")
+        app.out.warn("removed the byte order mark at the beginning of the text")
     return text.lstrip(BYTE_ORDER_MARK)
 
 

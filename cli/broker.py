@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 WAITING = {
-    "answers": "answers to invitations of {} have not reached it",
-    "withdrawals": "withdrawals of invitations to {} have not reached it",
-    "sent": "invitations to {} are open there: their answers will not arrive",
+    "answers": "your answers to invitations from {} have not reached it",
+    "withdrawals": "your withdrawals of invitations to {} have not reached it",
+    "sent": "your invitations to {} are open there: you will not get their answers",
     "received": "invitations from {} are open there: you cannot answer them any more",
 }
 
 
 @click.group(cls=DispatchGroup, example="dispatch broker list\ndispatch broker add https://broker.example")
 def broker() -> None:
-    """The brokers that I use: contacts reach me through each that we share."""
+    """Add, list or remove brokers. Contacts find you through each broker that you share with them."""
 
 
 def _known(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -46,10 +46,10 @@ def _known(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 @sign_in_options
 @pass_app
 def add(app: App, url: str, email: str | None, no_browser: bool, label: str | None) -> None:
-    """Sign in at one more broker, or anew at one that I use.
+    """Sign in at one more broker, or again at one that you use.
 
-    My address and keys are the same at each. The first broker stays the first: invitations are posted there, unless
-    `dispatch invite --broker` names another one.
+    Your e-mail address and keys are the same at each. The first broker stays the first: invitations are posted there,
+    unless `dispatch invite --broker` names another one.
     """
     signed = sign_in_there(app, url, email, no_browser=no_browser, label=label, beside=True)
     if app.out.json:
@@ -59,9 +59,9 @@ def add(app: App, url: str, email: str | None, no_browser: bool, label: str | No
 @broker.command("list", example="dispatch broker list --json")
 @pass_app
 def list_(app: App) -> None:
-    """List the brokers that I use.
+    """List the brokers that you use, your first one at the top.
 
-    The first one comes first. Each with whether I am signed in there, and whether it answers and since when.
+    Shows for each whether you are signed in, and whether it answers and since when.
     """
     found: list[Document] = app.read(lambda source: source.whoami()).get("brokers") or []
     if app.out.json:
@@ -101,20 +101,20 @@ def _answers(row: Document) -> str:
 @click.option("--yes", is_flag=True, help="Drop what waits for it without asking.")
 @pass_app
 def remove(app: App, url: str, yes: bool) -> None:
-    """Use a broker no more.
+    """Stop using a broker.
 
-    The sign-in there is forgotten, and where I can be found is taken back. What waits for it is shown first, and
-    dropped only if I say so. Contacts stay; those that I know from there alone are looked for at the first broker.
+    Signs you out there and removes your device's addresses. What is still waiting for the broker is shown first, and
+    dropped only if you say so. Contacts stay; those that you know only from there are looked for at your first broker.
     """
     document = _remove(app, url, confirmed=yes)
     if document.get("status") == "confirmation_required":
         waiting = _waiting(document)
         if app.out.json or not interactive():
-            raise Conflict("; ".join(waiting), fix="repeat it with --yes to drop that")
+            raise Conflict("; ".join(waiting), fix="to drop that, run it again with --yes")
         for part in waiting:
             app.out.line(part)
-        if not confirm("Remove it all the same?"):
-            app.out.line("nothing changed")
+        if not confirm("Remove it anyway?"):
+            app.out.line("nothing was changed")
             return
         document = _remove(app, url, confirmed=True)
     if app.out.json:
@@ -122,11 +122,11 @@ def remove(app: App, url: str, yes: bool) -> None:
         return
     app.out.line(f"removed {string(document.get('url'))}")
     if not document.get("broker_told"):
-        app.out.warn("it could not be reached: where you can be found expires there within two hours")
+        app.out.warn("could not reach the broker: your device's addresses expire there within two hours")
     if document.get("first"):
         app.out.note(f"first broker: {string(document['first'])}")
     else:
-        app.out.note("no broker is left: `dispatch broker add URL`")
+        app.out.note("no broker is left; to add one: `dispatch broker add URL`")
 
 
 def _remove(app: App, url: str, *, confirmed: bool) -> Document:

@@ -63,7 +63,7 @@ def show_call(out: Output, call: Document, task: Task) -> None:
     for each in call.get("unusual") or []:
         out.line(f"look twice: {string(each)}", indent=2, style="red")
     if call.get("mcp_pin"):
-        out.line("this tool is new, or not as it was when you granted its server; to allow it accepts it as it is now")
+        out.line("this tool is new, or has changed since you granted its server; allowing it accepts it as it is now")
     given = call.get("input")
     if call.get("tool") == "Bash" and isinstance(given, Mapping) and not is_whole(given.get("command")):
         show_input(out, given.get("command"), indent=2)
@@ -117,11 +117,11 @@ def time_left(call: Document) -> float:
 def show_rules(out: Output, rules: list[Document], call: Document) -> None:
     """Show the rule that an `always` would store, or the several, and how one is removed."""
     if len(rules) > 1:
-        out.line("Rules to choose from; calls that match are allowed unasked from then on:")
+        out.line("Rules to choose from; from then on, calls that match are allowed without asking:")
         for number, rule in enumerate(rules, 1):
             out.option(str(number), rule_text(rule))
     else:
-        out.line("Calls that match this rule are allowed unasked from then on:")
+        out.line("From then on, calls that match this rule are allowed without asking:")
         out.line(rule_text(rules[0]), indent=2, style="bold")
     out.line(removal(call), style="dim")
 

@@ -40,7 +40,7 @@ class ClaudeProgram:
             if found := shutil.which(place):
                 return cls(Path(found).absolute())
         raise NotFound(
-            "Claude Code's program `claude` is not installed, or not on the path",
+            "Claude Code's program `claude` is not installed, or not on $PATH",
             fix="install Claude Code, or name the program: `dispatch plugin install --claude PATH`",
         )
 

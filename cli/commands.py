@@ -15,56 +15,56 @@ DONE, USAGE = 0, 2
 
 SECTIONS = {
     "Daily": {
-        "inbox": Entry("cli.dispatches", "inbox", "List the dispatches sent to me."),
+        "inbox": Entry("cli.dispatches", "inbox", "List the dispatches sent to you."),
         "send": Entry("cli.send", "send", "Send a task to a contact's machine."),
-        "sent": Entry("cli.dispatches", "sent", "List the dispatches I sent."),
+        "sent": Entry("cli.dispatches", "sent", "List the dispatches you sent."),
         "status": Entry("cli.dispatches", "status", "Show one dispatch with its full trace."),
-        "accept": Entry("cli.decisions", "accept", "Run a dispatch that was sent to me."),
-        "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to me."),
-        "approvals": Entry("cli.decisions", "approvals", "Answer the tool calls that wait."),
-        "changes": Entry("cli.review", "changes", "Show what a run changed in my folders."),
-        "apply": Entry("cli.review", "apply", "Put changes of a run in place."),
+        "accept": Entry("cli.decisions", "accept", "Run a dispatch that was sent to you."),
+        "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to you."),
+        "approvals": Entry("cli.decisions", "approvals", "Answer the tool calls that are waiting."),
+        "changes": Entry("cli.review", "changes", "Show what a run changed in your folders."),
+        "apply": Entry("cli.review", "apply", "Put a run's changes in place."),
         "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
     },
     "Dispatches": {
         "watch": Entry("cli.watch", "watch", "Follow one dispatch live."),
-        "cancel": Entry("cli.dispatches", "cancel", "Stop a dispatch, whichever side I am on."),
-        "fetch": Entry("cli.fetch", "fetch", "Put returned files in a new folder."),
+        "cancel": Entry("cli.dispatches", "cancel", "Stop a dispatch that you sent or received."),
+        "fetch": Entry("cli.fetch", "fetch", "Save returned files to a new folder."),
         "receipt": Entry("cli.receipts", "receipt", "Export the signed proof of what was asked and done."),
-        "verify-receipt": Entry("cli.receipts", "verify_receipt", "Check such a proof, offline."),
+        "verify-receipt": Entry("cli.receipts", "verify_receipt", "Check a receipt, offline."),
     },
     "Decisions": {
         "approve": Entry("cli.decisions", "approve", "Allow one waiting tool call."),
         "deny": Entry("cli.decisions", "deny", "Deny one waiting tool call."),
-        "release": Entry("cli.release", "release", "Send what a run returned, after a look at it."),
-        "discard": Entry("cli.review", "discard", "Throw away the changes of a run that wait."),
-        "undo": Entry("cli.review", "undo", "Take back what was put in place last."),
+        "release": Entry("cli.release", "release", "Send a held result to the dispatch's sender."),
+        "discard": Entry("cli.review", "discard", "Throw away a run's waiting changes."),
+        "undo": Entry("cli.review", "undo", "Take back the changes that were applied last."),
     },
     "People": {
         "contacts": Entry("cli.trust", "contacts", "List who may dispatch to whom."),
-        "alias": Entry("cli.trust", "alias", "Call a contact by a name of my own."),
-        "invite": Entry("cli.invitations", "invite", "Ask someone to let me dispatch to them."),
+        "alias": Entry("cli.trust", "alias", "Give a contact a name of your own."),
+        "invite": Entry("cli.invitations", "invite", "Ask someone to let you dispatch to them."),
         "invitations": Entry("cli.invitations", "invitations", "List open invitations, sent and received."),
-        "accept-invitation": Entry("cli.invitations", "accept_invitation", "Let an inviter dispatch to me."),
-        "decline-invitation": Entry("cli.invitations", "decline_invitation", "Say no to an invitation."),
-        "block": Entry("cli.invitations", "block", "Take nothing more from someone."),
-        "unblock": Entry("cli.invitations", "unblock", "Take invitations from someone again."),
-        "trust": Entry("cli.trust", "trust", "Show, change or end what I granted to someone."),
+        "accept-invitation": Entry("cli.invitations", "accept_invitation", "Let an inviter dispatch to you."),
+        "decline-invitation": Entry("cli.invitations", "decline_invitation", "Decline an invitation."),
+        "block": Entry("cli.invitations", "block", "Refuse everything from someone."),
+        "unblock": Entry("cli.invitations", "unblock", "Let someone you blocked invite you again."),
+        "trust": Entry("cli.trust", "trust", "Show, change or end what you granted to someone."),
     },
     "This device": {
-        "setup": Entry("cli.setup.command", "setup", "Go through all that this machine needs, step by step."),
-        "join": Entry("cli.join", "join", "Go from an invitation's link to the answer, step by step."),
+        "setup": Entry("cli.setup.command", "setup", "Set up this machine, step by step."),
+        "join": Entry("cli.join", "join", "Answer an invitation from its link, step by step."),
         "login": Entry("cli.login", "login", "Sign in to a broker and register this device."),
-        "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
-        "broker": Entry("cli.broker", "broker", "Use one broker more, or one less."),
-        "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
-        "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
+        "logout": Entry("cli.login", "logout", "Sign this device out."),
+        "broker": Entry("cli.broker", "broker", "Add, list or remove brokers."),
+        "whoami": Entry("cli.health", "whoami", "Show who you are, and the state of this device."),
+        "doctor": Entry("cli.health", "doctor", "Check every part, and say how to fix what is broken."),
         "config": Entry("cli.config", "config", "Show and change the settings."),
         "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
         "service": Entry("cli.service.command", "service", "Keep the daemon running."),
         "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
-        "mcp-config": Entry("cli.mcp_config", "mcp_config", "Print how another agent's program uses dispatch."),
-        "completion": Entry("cli.completion", "completion", "Print the completion script of a shell."),
+        "mcp-config": Entry("cli.mcp_config", "mcp_config", "Print the MCP configuration for another agent."),
+        "completion": Entry("cli.completion", "completion", "Print the completion script for a shell."),
         "help": Entry("cli.help", "help_", "Explain a command."),
         "man": Entry("cli.manual", "man", "Show a manual page, or write all of them."),
         "version": Entry("cli.help", "version", "Show the version."),
@@ -131,9 +131,11 @@ def show_version(app: App | None) -> None:
 def dispatch(ctx: click.Context) -> int | None:
     """Send tasks to the agents of people who trust you, and decide what theirs may do here.
 
-    `--json`, `--broker` and `--token` stand before or after any command. `--broker` and `--token` name the sign-in that
-    is meant; a daemon that uses another one refuses (409). Ids may be shortened to four or more of their first or last
-    characters, or of the first of those that lists show, when they fit one only. Without a command it says what waits.
+    Without a command, it shows what is waiting for you.
+
+    `--json`, `--broker` and `--token` go before or after any command. `--broker` and `--token` say which sign-in you
+    mean; a daemon with another sign-in refuses the command (error 409). You can shorten an id to four or more
+    characters from its beginning or end, or from the beginning of what lists show, if only one id matches.
     """
     app = ctx.find_object(App)
     if ctx.invoked_subcommand is not None or app is None:  # shell completion has no invocation

@@ -28,7 +28,7 @@ def _keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
 
 @click.group(cls=DispatchGroup, sign_in=False, example="dispatch config list\ndispatch config set roots ~/code,~/work")
 def config() -> None:
-    """Show and change the settings in config.json. Flags and variables come before them."""
+    """Show and change the settings in config.json. Flags and environment variables override them."""
 
 
 @config.command("list", example="dispatch config list --json")
@@ -47,10 +47,10 @@ def list_(app: App) -> None:
 
 @config.command("get", example="dispatch config get roots")
 @click.argument("key", shell_complete=_keys)
-@click.option("--reveal", is_flag=True, help="Print a secret as it is.")
+@click.option("--reveal", is_flag=True, help="Print a secret unmasked.")
 @pass_app
 def get(app: App, key: str, reveal: bool) -> None:
-    """Print one setting; a secret is masked unless --reveal."""
+    """Print one setting; a secret is masked unless you give --reveal."""
     from peer.machine import model_key, settings
     from peer.machine.setting_keys import KEYS
 
@@ -76,7 +76,7 @@ def get(app: App, key: str, reveal: bool) -> None:
 @click.argument("value", metavar="VALUE|-")
 @pass_app
 def set_(app: App, key: str, value: str) -> None:
-    """Change one setting. Lists take commas; an empty value takes it back to its default; `-` reads standard input."""
+    """Change one setting. Lists are comma-separated; an empty value restores the default; `-` reads standard input."""
     from peer.client.blocking import Client, DaemonUnreachable
     from peer.machine import model_key, model_route, settings
 
@@ -99,12 +99,10 @@ def set_(app: App, key: str, value: str) -> None:
     else:
         app.out.line(f"{key} = {string(shown)}")
         if key in ("model.name", "model.price") and model_route.unpriced(changed):
-            app.out.note(
-                "its price is not known: runs count its tokens, and hold their USD as if it were the dearest model"
-            )
+            app.out.note("its price is not known: runs count its tokens as if it were the most expensive model")
             app.out.note(f"fix: {model_route.PRICE_FIX}")
         if reloaded and key in AT_START and changed != saved:
-            app.out.note("the daemon that runs takes it when it is started again")
+            app.out.note("the running daemon uses it once it is restarted")
 
 
 def _is_secret(key: str) -> bool:
@@ -123,6 +121,6 @@ def _refuse_other_address(app: App, email: str) -> None:
         return
     if email != who.user_id:
         raise Conflict(
-            f"this device belongs to {who.user_id}, and an identity keeps its address",
+            f"this device belongs to {who.user_id}, and its address cannot be changed",
             fix="use another state folder ($DISPATCH_HOME) for another person",
         )

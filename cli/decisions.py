@@ -27,16 +27,18 @@ RUNS = ("accepted", "running")
     "--cwd",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="The folder it runs in; else the one folder that I granted, or an empty one.",
+    help="The folder to run in; by default the one folder that you granted, or an empty workspace.",
 )
-@click.option("--follow/--no-follow", default=None, help="Follow the run; on a terminal that is what happens.")
+@click.option(
+    "--follow/--no-follow", default=None, help="Follow the run, or not; on a terminal, following is the default."
+)
 @raw_option
 @pass_app
 def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None, raw: bool) -> int:
-    """Run a dispatch that was sent to me, confined to what I granted its sender.
+    """Run a dispatch that was sent to you, confined to what you granted its sender.
 
-    On a terminal the run is followed and each tool call that needs an answer is asked here. Otherwise the calls wait in
-    `dispatch approvals`, two minutes each, and are denied after that. Ctrl-C leaves the run as it is; the same command
+    On a terminal, you follow the run and are asked here about each tool call that needs an answer. Otherwise the calls
+    wait in `dispatch approvals`, and each is denied after two minutes. Ctrl-C leaves the run going; the same command
     follows it again.
     """
     from cli.follow_run import confirmed_folder, follow_run, warn_of_obstacles
@@ -47,8 +49,8 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None, ra
     folder = str(cwd.expanduser().absolute()) if cwd else None
     offered = app.client.dispatch(identity) if folder is None or asks else None
     if asks and offered and offered.get("direction") == "received" and offered.get("status") in RUNS:
-        where = ", in the folder where it began" if folder else ""
-        app.out.line(f"{short(identity)} runs already{where}: its calls are asked here")
+        where = ", in the folder where it started" if folder else ""
+        app.out.line(f"{short(identity)} is already running{where}: you are asked about its calls here")
         return follow_run(app, offered, asks=True, raw=raw)
     if folder is None:
         assert offered is not None
@@ -74,19 +76,22 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None, ra
         app.out.document(document)
     if document.get("approval") == "manual":
         app.out.warn(
-            "every tool call of this run now waits for you in `dispatch approvals`, two minutes each, then is denied"
+            "every tool call of this run waits for you in `dispatch approvals`, and is denied after two minutes"
         )
     elif document.get("approval") == "review":
-        app.out.warn(f"what this run returns waits for you: `dispatch release {short(identity)}`")
+        app.out.warn(f"the result of this run is held until you release it: `dispatch release {short(identity)}`")
     return 0
 
 
 @click.command(cls=DispatchCommand, example="dispatch decline 4e5f6a7b --reason 'not on this machine'")
 @id_argument
-@click.option("--reason", metavar="TEXT", help="Why, for the sender to read.")
+@click.option("--reason", metavar="TEXT", help="The reason, which the sender sees.")
 @pass_app
 def decline(app: App, dispatch_id: str, reason: str | None) -> None:
-    """Refuse a dispatch that was sent to me; a run of it ends, and a held result is not sent. Its sender is told."""
+    """Refuse a dispatch that was sent to you. The sender is told.
+
+    If it is running, the run is stopped. A held result is not sent.
+    """
     document = app.ask(
         lambda client: client.decline(resolve(client, dispatch_id, directions=["received"]), reason=reason)
     )
@@ -97,19 +102,19 @@ def decline(app: App, dispatch_id: str, reason: str | None) -> None:
 
 
 @click.command(cls=DispatchCommand, example="dispatch approvals\ndispatch approvals --list")
-@click.option("--list", "lists", is_flag=True, help="List them, and ask nothing.")
+@click.option("--list", "lists", is_flag=True, help="List them without asking.")
 @pass_app
 def approvals(app: App, lists: bool) -> None:
-    """Answer the tool calls that wait right now, one after the other; Enter skips one.
+    """Answer the tool calls that are waiting, one after the other; Enter skips one.
 
-    In a pipe, with --list and with --json they are listed, with the time left to answer each.
+    In a pipe, with --list or with --json, they are listed, with the time left to answer each.
     """
     rows = app.ask(lambda client: client.approvals())
     if app.out.json:
         app.out.document(rows)
         return
     if not rows:
-        app.out.line("no tool call waits for you", style="dim")
+        app.out.line("no tool call is waiting for you", style="dim")
         return
     from cli.asking import ask_each, listed
 
@@ -117,9 +122,7 @@ def approvals(app: App, lists: bool) -> None:
         ask_each(app, rows)
         return
     listed(app, rows)
-    app.out.note(
-        "to answer: `dispatch approve ID` or `dispatch deny ID`, with the REQUEST behind it where several wait"
-    )
+    app.out.note("to answer: `dispatch approve ID` or `dispatch deny ID`; if several wait, also give the REQUEST")
 
 
 request_argument = click.argument("request_id", metavar="[REQUEST]", required=False, shell_complete=request_ids)
@@ -132,29 +135,29 @@ request_argument = click.argument("request_id", metavar="[REQUEST]", required=Fa
 )
 @id_argument
 @request_argument
-@click.option("--always", is_flag=True, help="Also store the rule that `approvals` shows, on the trust edge.")
+@click.option("--always", is_flag=True, help="Also store the rule that `dispatch approvals` shows, on the trust edge.")
 @click.option("--session", is_flag=True, help="Also allow calls like it until this run ends.")
 @click.option(
     "--rule",
     type=click.IntRange(1),
     metavar="N",
-    help="Which rule of those in `approvals` is meant; else the first, the narrowest.",
+    help="Which of the rules that `dispatch approvals` shows; by default the first, which is the narrowest.",
 )
 @pass_app
 def approve(app: App, dispatch_id: str, request_id: str | None, always: bool, session: bool, rule: int | None) -> int:
-    """Allow a waiting tool call, once unless said otherwise. Without REQUEST, the only one of that dispatch.
+    """Allow a waiting tool call: once, unless you say otherwise.
 
-    Where several wait, they are listed; a terminal asks which one is meant. On a terminal `--always` shows the rule and
-    asks before it is stored.
+    You can leave out REQUEST if only one call of the dispatch is waiting. If several are, they are listed, and on a
+    terminal you are asked which one you mean. On a terminal, --always shows the rule and asks before storing it.
     """
     if always and session:
-        raise click.UsageError("--always and --session exclude each other")
+        raise click.UsageError("use either --always or --session, not both")
     if rule is not None and not (always or session):
-        raise click.UsageError("--rule goes with --always or --session")
+        raise click.UsageError("--rule needs --always or --session")
     grant = "always" if always else "session" if session else "once"
     call = app.ask(lambda client: _waiting(app, client, dispatch_id, request_id))
     if always and not _wants_rule(app, call, rule):
-        app.out.line("nothing was answered: the call still waits")
+        app.out.line("not answered: the call is still waiting")
         return 1
     document = app.client.approve(
         call["dispatch_id"], call["request_id"], grant=grant, rule=None if rule is None else rule - 1
@@ -174,10 +177,13 @@ def approve(app: App, dispatch_id: str, request_id: str | None, always: bool, se
 )
 @id_argument
 @request_argument
-@click.option("--note", metavar="TEXT", help="What the agent is told, so that it can do better.")
+@click.option("--note", metavar="TEXT", help="A note to the agent, such as what to do instead.")
 @pass_app
 def deny(app: App, dispatch_id: str, request_id: str | None, note: str | None) -> None:
-    """Deny a waiting tool call. The run goes on without it. Without REQUEST, the only one of that dispatch."""
+    """Deny a waiting tool call. The run goes on without it.
+
+    You can leave out REQUEST if only one call of the dispatch is waiting.
+    """
     call = app.ask(lambda client: _waiting(app, client, dispatch_id, request_id))
     _show_answer(app, app.client.deny(call["dispatch_id"], call["request_id"], note=note), call, "denied")
 
@@ -231,7 +237,7 @@ def _waiting(app: App, client: Client, dispatch_id: str, request_id: str | None)
     requests = matching(request_id, of_it)
     if len(requests) > 1:
         raise Invalid(
-            f"{request_id!r} fits {len(requests)} calls: {', '.join(requests)}", fix="give the whole request id"
+            f"{request_id!r} matches {len(requests)} calls: {', '.join(requests)}", fix="give the whole request id"
         )
     if requests:
         return of_it[requests[0]]
@@ -245,7 +251,7 @@ def _only(app: App, identity: str, calls: list[Document]) -> Document:
     if len(calls) == 1:
         return calls[0]
     if not calls:
-        raise Conflict(f"nothing pending: no tool call of {short(identity)} waits for an answer")
+        raise Conflict(f"nothing pending: no tool call of {short(identity)} is waiting for an answer")
     from peer.dispatches.summary import summary
 
     ids = [str(call["request_id"]) for call in calls]
@@ -261,6 +267,6 @@ def _only(app: App, identity: str, calls: list[Document]) -> Document:
         except NoAnswer:
             raise KeyboardInterrupt from None
     raise Invalid(
-        f"{len(calls)} calls of {short(identity)} wait: {', '.join(named)}",
+        f"{len(calls)} calls of {short(identity)} are waiting: {', '.join(named)}",
         fix=f"name one: `dispatch approve {short(identity)} {next(iter(named))}`",
     )

@@ -25,11 +25,11 @@ STATES = (
     "rejected",
 )
 
-status_option = click.option("--status", type=click.Choice(STATES), help="Only those in this state.")
+status_option = click.option("--status", type=click.Choice(STATES), help="Only those with this status.")
 limit_option = click.option(
-    "--limit", type=click.IntRange(1, 1000), default=PAGE, show_default=True, help="At most so many."
+    "--limit", type=click.IntRange(1, 1000), default=PAGE, show_default=True, help="How many to show at most."
 )
-before_option = click.option("--before", metavar="ID", help="Only those older than this one: the next page.")
+before_option = click.option("--before", metavar="ID", help="Only those older than this id: the next page.")
 id_argument = click.argument("dispatch_id", metavar="ID", shell_complete=dispatch_ids)
 
 
@@ -39,7 +39,7 @@ id_argument = click.argument("dispatch_id", metavar="ID", shell_complete=dispatc
 @before_option
 @pass_app
 def inbox(app: App, status: str | None, limit: int, before: str | None) -> None:
-    """List the dispatches sent to me, newest first."""
+    """List the dispatches sent to you, newest first."""
     show_list(app, "received", status=status, limit=limit, before=before)
 
 
@@ -49,7 +49,7 @@ def inbox(app: App, status: str | None, limit: int, before: str | None) -> None:
 @before_option
 @pass_app
 def sent(app: App, status: str | None, limit: int, before: str | None) -> None:
-    """List the dispatches I sent, newest first."""
+    """List the dispatches you sent, newest first."""
     show_list(app, "sent", status=status, limit=limit, before=before)
 
 
@@ -58,7 +58,7 @@ def sent(app: App, status: str | None, limit: int, before: str | None) -> None:
 @raw_option
 @pass_app
 def status(app: App, dispatch_id: str, raw: bool) -> None:
-    """Show one dispatch: its state, what it carries, every event of its runs, and its result."""
+    """Show one dispatch: its status, what was sent, its full trace, and its result."""
     document = app.read(lambda source: source.dispatch(resolve(source, dispatch_id)))
     if app.out.json:
         app.out.document(document)
@@ -71,10 +71,10 @@ def status(app: App, dispatch_id: str, raw: bool) -> None:
 
 @click.command(cls=DispatchCommand, example="dispatch cancel 4e5f6a7b --reason 'no longer needed'")
 @id_argument
-@click.option("--reason", metavar="TEXT", help="Why, for the other side to read.")
+@click.option("--reason", metavar="TEXT", help="The reason, which the other side sees.")
 @pass_app
 def cancel(app: App, dispatch_id: str, reason: str | None) -> None:
-    """Stop a dispatch before it ends, whichever side I am on. A run is killed; a held result is not sent."""
+    """Stop a dispatch before it ends, whether you sent or received it. A run is killed; a held result is not sent."""
     document = app.ask(lambda client: client.cancel(resolve(client, dispatch_id), reason=reason))
     if app.out.json:
         app.out.document(document)

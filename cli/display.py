@@ -126,10 +126,11 @@ def show_result(out: Output, document: Document) -> None:
         if any(not (file.get("withheld") or file.get("removed")) for file in files):
             out.note(f"to get the files: `dispatch fetch {short(document.get('dispatch_id'))}`")
     elif document.get("held"):
-        out.line(f"the run has ended, and nothing of it is sent to {string(document.get('peer'))} yet:", style="yellow")
+        peer = string(document.get("peer"))
+        out.line(f"the run has ended; its result is held: {peer} does not get it until you release it", style="yellow")
         show_returned(out, document["held"])
         identity = short(document.get("dispatch_id"))
-        out.note(f"to send it: `dispatch release {identity}`; to send nothing of it: `dispatch decline {identity}`")
+        out.note(f"to send it: `dispatch release {identity}`; to send nothing: `dispatch decline {identity}`")
     elif document.get("message"):
         code = f" ({document['code']})" if document.get("code") else ""
         out.line(f"{string(document.get('status'))}{code}: {document['message']}")
@@ -164,7 +165,7 @@ def show_change_sets(out: Output, document: Document) -> None:
         run = f" by run {row['attempt']}" if len(rows) > 1 else ""
         out.line(f"changes in your folders{run}: {standing(row)}", style="yellow" if row.get("waits") else None)
     if rows:
-        out.note(f"to look at them: `dispatch changes {short(document.get('dispatch_id'))}`")
+        out.note(f"to see them: `dispatch changes {short(document.get('dispatch_id'))}`")
 
 
 def standing(row: Document) -> str:
@@ -233,7 +234,7 @@ def show_histories(out: Output, document: Mapping[str, object]) -> None:
     """Say which repositories are granted beside the folders of an edge."""
     found = document.get("git_folders")
     for folder, repository in found.items() if isinstance(found, dict) else ():
-        out.line(f"with {string(folder)}, shells see its repository {string(repository)}, with all of its history")
+        out.line(f"with {string(folder)}, shells also see its repository {string(repository)}, with all of its history")
 
 
 def scope_line(scopes: Mapping[str, object] | None) -> str:

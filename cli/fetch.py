@@ -23,11 +23,13 @@ CHUNK = 1 << 20
 
 @click.command(cls=DispatchCommand, example="dispatch fetch 4e5f6a7b\ndispatch fetch 4e5f6a7b --to results --force")
 @id_argument
-@click.option("--to", "folder", metavar="DIR", type=click.Path(path_type=Path), help="The folder to make.")
-@click.option("--force", is_flag=True, help="Use the folder if it is there; its files are still never overwritten.")
+@click.option("--to", "folder", metavar="DIR", type=click.Path(path_type=Path), help="The folder to create.")
+@click.option(
+    "--force", is_flag=True, help="Use the folder even if it exists; files in it are still never overwritten."
+)
 @pass_app
 def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
-    """Put the files that a run returned into a new folder, `dispatch-ID` unless --to names one.
+    """Save the files that a run returned to a new folder: `dispatch-ID`, unless --to names another one.
 
     Nothing is overwritten, no link is followed, and nothing is made executable.
     """
@@ -40,15 +42,15 @@ def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
         )
     if document.get("removed") and all(file.get("removed") for file in files):
         raise Gone(
-            f"the files of {short(document['dispatch_id'])} are not here any more: {document['removed']['message']}",
-            fix=("" if document.get("direction") == "received" else "send it again to have them made anew; ")
+            f"the files of {short(document['dispatch_id'])} are no longer here: {document['removed']['message']}",
+            fix=("" if document.get("direction") == "received" else "send it again to get new ones; ")
             + "to keep more from now on: `dispatch config set retention_mb MB`",
         )
     withheld = [file for file in files if file.get("withheld") or file.get("removed")]
     if len(withheld) == len(files):
         raise Gone(
             f"{string(document.get('peer'))} no longer gives out the files of {short(document['dispatch_id'])}",
-            fix="ask them for the files by another way",
+            fix="ask them to send the files another way",
         )
     target = folder or Path(f"dispatch-{short(document['dispatch_id'])}")
     written = put(app.folder, [file for file in files if file not in withheld], target, force=force)
@@ -58,7 +60,7 @@ def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
         for file in written:
             app.out.line(f"{target / file['name']} ({file['size']} bytes)")
     for file in withheld:
-        app.out.note(f"{file['name']} did not come: {string(document.get('peer'))} no longer gives it out")
+        app.out.note(f"{file['name']} was not fetched: {string(document.get('peer'))} no longer gives it out")
 
 
 def put(state: StateFolder, files: list[Document], target: Path, *, force: bool) -> list[Document]:
@@ -74,7 +76,7 @@ def put(state: StateFolder, files: list[Document], target: Path, *, force: bool)
     try:
         folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
-        raise Conflict(f"{target} is not a folder, or a link to one", fix="choose another with --to DIR") from error
+        raise Conflict(f"{target} is a link, or not a folder", fix="choose another folder with --to DIR") from error
     try:
         for file, source in sources:
             _copy(source, folder, file, target, made)
@@ -91,7 +93,10 @@ def put(state: StateFolder, files: list[Document], target: Path, *, force: bool)
 
 def _plain(name: object) -> None:
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or not name.isprintable():
-        raise Forbidden(f"the returned file name {name!r} is not a plain name", fix="nothing was written")
+        raise Forbidden(
+            f"the returned file name {name!r} is not a plain name",
+            fix="nothing was written; ask for it under another name",
+        )
 
 
 def _blob(state: StateFolder, file: Document) -> Path:
@@ -113,10 +118,12 @@ def _make(target: Path, *, force: bool) -> bool:
         if force:
             return False
         raise Conflict(
-            f"{target} is there already", fix="choose another with --to DIR, or --force to add to it"
+            f"{target} already exists", fix="choose another folder with --to DIR, or add to it with --force"
         ) from None
     except OSError as error:
-        raise Unavailable(f"can't make {target}: {error.strerror}", fix="choose another with --to DIR") from error
+        raise Unavailable(
+            f"can't create {target}: {error.strerror}", fix="choose another folder with --to DIR"
+        ) from error
 
 
 def _copy(source: Path, folder: int, file: Document, target: Path, made: list[str]) -> None:
@@ -124,10 +131,10 @@ def _copy(source: Path, folder: int, file: Document, target: Path, made: list[st
     try:
         output = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
     except FileExistsError:
-        raise Conflict(f"{target / name} is there already", fix="choose another folder with --to DIR") from None
+        raise Conflict(f"{target / name} already exists", fix="choose another folder with --to DIR") from None
     except OSError as error:
         raise Unavailable(
-            f"can't write {target / name}: {error.strerror}", fix="choose another with --to DIR"
+            f"can't write {target / name}: {error.strerror}", fix="choose another folder with --to DIR"
         ) from error
     made.append(name)
     digest = hashlib.sha256()

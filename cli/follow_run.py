@@ -34,7 +34,7 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
         return None
     if not asks:
         first, why = home(candidates[0]["cwd"]), string(candidates[0].get("reason"))
-        app.out.warn(f"not run in {first} ({why}), since nobody confirmed it; name a folder with --cwd")
+        app.out.warn(f"not run in {first} ({why}), because nobody confirmed that folder; to choose one, give --cwd DIR")
         return None
     app.out.line(f"{string(document.get('peer'))} asks:", style="bold")
     app.out.quote(str(document.get("task") or ""))
@@ -53,7 +53,7 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
     ]
     options.append(("0", "an empty workspace"))
     try:
-        answer = _choose(app, "Where does it run?", options)
+        answer = _choose(app, "Where should it run?", options)
     except NoAnswer:
         raise KeyboardInterrupt from None
     return None if answer == "0" else str(candidates[int(answer) - 1]["cwd"])
@@ -83,7 +83,7 @@ def follow_run(app: App, document: Document, *, asks: bool, raw: bool = False) -
             elif asks:
                 _answer_waiting(app, identity, answered, view)
             elif not app.out.json:
-                app.out.warn(f"a call waits for you: `dispatch approvals` ({summary(event.data)})")
+                app.out.warn(f"a call is waiting for you: `dispatch approvals` ({summary(event.data)})")
     except KeyboardInterrupt:
         say_how_to_return(app, identity, asks=asks)
         raise
@@ -126,7 +126,7 @@ def _answer_waiting(app: App, identity: str, answered: set[str], view: LiveView)
         try:
             ask(app, call, Task(words, view.calls))
         except NoAnswer:
-            app.out.line("no answer: the call is denied when its time is over", style="yellow")
+            app.out.line("no answer: the call is denied when its time runs out", style="yellow")
 
 
 def _choose(app: App, question: str, options: list[tuple[str, str]]) -> str:

@@ -35,7 +35,7 @@ LEAST_FREE_BYTES = 1 << 30
 @click.command(cls=DispatchCommand, example="dispatch whoami\ndispatch whoami --json")
 @pass_app
 def whoami(app: App) -> None:
-    """Show who I am, this device's fingerprint, the broker, the daemon, the agent runtime and the sandbox."""
+    """Show who you are, this device's fingerprint, the broker, the daemon, the agent runtime and the sandbox."""
     document = app.read(lambda source: source.whoami())
     if app.out.json:
         app.out.document(document)
@@ -84,14 +84,14 @@ def _broker_line(row: Document) -> str:
 @click.option(
     "--fix",
     is_flag=True,
-    help="Repair permissions; and, on a terminal, what keeps runs from being confined: shows the commands, asks first.",
+    help="Repair permissions. On a terminal, also repair what keeps the sandbox from working; asks first.",
 )
 @pass_app
 def doctor(app: App, fix: bool) -> int:
     """Check every part, live: permissions, settings, sign-in, broker, daemon, reachability, agent, sandbox.
 
-    Each check is shown as it ends, quick ones first. Each broken part says what fixes it. Exit 1 when something is
-    broken.
+    Each result is shown as soon as it is known, quick checks first, with the fix for what is broken. Exits with 1 if
+    anything is broken.
     """
     out = app.out
 
@@ -161,7 +161,7 @@ class Examination:
             try:
                 live: list[Document] = asked.result()
             except Unauthorized:
-                waits = "running, and waits until this machine has signed in"
+                waits = "running, and waiting for this machine to sign in"
                 return brokers, [], {"name": "daemon", "ok": True, "detail": waits, "fix": "", "away": True}
             except DispatchError as error:
                 return brokers, [], _broken("daemon", error) | {"away": isinstance(error, DaemonUnreachable)}
@@ -215,14 +215,14 @@ def _permissions(app: App, fix: bool) -> str:
         raise Unavailable(found, fix="; ".join(dict.fromkeys(fix for _, _, fix in problems)))
     if repaired:
         return "repaired " + ", ".join(str(path) for path in repaired)
-    return f"only you can reach {folder.path}"
+    return f"only you can access {folder.path}"
 
 
 def _settings(app: App) -> str:
     from peer.machine import settings
 
     settings.load(app.folder)
-    return f"{app.folder.config} is right" if app.folder.config.exists() else "all at their defaults"
+    return f"{app.folder.config} is valid" if app.folder.config.exists() else "all at their defaults"
 
 
 def _brokers(app: App) -> list[Document]:
@@ -267,13 +267,13 @@ def _clock(app: App) -> str:
         url = settings.resolve(app.folder, broker=app.broker, token=app.token).require_broker()
         off = time.time() - parsedate_to_datetime(_get_status(url)[1] or "").timestamp()
     except (DispatchError, ValueError, TypeError, OverflowError):  # what is wrong with the broker is said of it
-        return "there is no broker's to compare it with"
+        return "not compared: no broker answers"
     if abs(off) > CLOCK_SECONDS:
         raise Unavailable(
             f"this machine's clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the broker's",
-            fix="set this machine's clock (`timedatectl set-ntp true` keeps it right); signed requests are refused",
+            fix="set this machine's clock: `timedatectl set-ntp true`; until then, signed requests are refused",
         )
-    return f"as the broker's, within {CLOCK_SECONDS:.0f} s"
+    return f"within {CLOCK_SECONDS:.0f} s of the broker's"
 
 
 def _disk(app: App) -> str:
@@ -284,10 +284,10 @@ def _disk(app: App) -> str:
     free = shutil.disk_usage(place).free
     if free < LEAST_FREE_BYTES:
         raise Unavailable(
-            f"{free >> 20:,} MB are free where {folder} is, less than {LEAST_FREE_BYTES >> 20:,}",
-            fix="free some space; `dispatch config set retention_mb N` keeps less of ended dispatches",
+            f"only {free >> 20:,} MB free on the disk of {folder}, of {LEAST_FREE_BYTES >> 20:,} MB needed",
+            fix="free some space, or keep less of ended dispatches: `dispatch config set retention_mb MB`",
         )
-    return f"{free >> 20:,} MB are free"
+    return f"{free >> 20:,} MB free"
 
 
 def _get_status(url: str) -> tuple[int, str | None]:
@@ -311,7 +311,7 @@ def _get_status(url: str) -> tuple[int, str | None]:
             raise Unavailable(f"broker {url}: {why}", fix=certificates.FIX) from error
         raise Unavailable(
             f"can't reach broker {url}: {error}",
-            fix="check the address with `dispatch whoami`, and that it runs; known contacts keep working",
+            fix="check its address with `dispatch whoami`, and that it is running; known contacts keep working",
         ) from error
     finally:
         connection.close()

@@ -20,7 +20,7 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     command: click.Command = dispatch
     for word in words:
         if not isinstance(command, click.Group):
-            raise click.UsageError(f"{about.command_path!r} has no commands below it", about)
+            raise click.UsageError(f"{about.command_path!r} has no subcommands", about)
         name, found, _ = command.resolve_command(about, [word])
         assert found is not None
         command, about = found, click.Context(found, info_name=name, parent=about)

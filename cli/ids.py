@@ -58,11 +58,11 @@ def the_one(wanted: str, known: Iterable[tuple[str, str]], *, kind: str, listed:
     """Return the id that `wanted` is a part of. `known`: ids and their people. Raises Invalid, NotFound."""
     found = {identity: who for identity, who in known if fits(identity, wanted)}
     if not found:
-        raise NotFound(f"no {kind} {wanted!r} is known here", fix=f"use an id of {listed}")
+        raise NotFound(f"no {kind} {wanted!r} is known here", fix=f"use an id from {listed}")
     if len(found) > 1:
         named = ", ".join(f"{identity} ({who})" for identity, who in list(found.items())[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        raise Invalid(f"{wanted!r} fits {len(found)}: {named}{more}", fix=f"give more of the {kind}'s id")
+        raise Invalid(f"{wanted!r} matches {len(found)}: {named}{more}", fix=f"give more of the {kind}'s id")
     return next(iter(found))
 
 

@@ -27,29 +27,29 @@ Box = Literal["sent", "received"]
 @click.argument("email")
 @pass_app
 def invite(app: App, email: str) -> None:
-    """Ask the person at EMAIL to let me dispatch to them. Nothing is granted until they choose what."""
+    """Ask the person at EMAIL to let you dispatch to them. They choose what they grant, if anything."""
     document = app.ask(lambda client: client.invite(email), signed_in=True)
     if app.out.json:
         app.out.document(document)
         return
     to, address = string(document.get("to")), string(document.get("link"))
     if document.get("existing"):
-        app.out.line(f"nothing changed: your invitation to {string(document.get('to'))} is open already")
+        app.out.line(f"nothing changed: you already have an open invitation to {string(document.get('to'))}")
     elif document.get("emailed"):
-        app.out.line(f"invited {to}: the broker has mailed it")
+        app.out.line(f"invited {to}: the broker mailed the invitation")
     else:
         app.out.line(f"invited {to}: no mail was sent")
     if page := document.get("page"):
-        leads = "it leads to" if document.get("emailed") else "give them this link; it leads to"
+        leads = "the mail links to" if document.get("emailed") else "give them this link to"
         app.out.line(f"{leads} a page that says what dispatch is and how to install it:")
         app.out.line(string(page), indent=2)
     if document.get("link"):
-        app.out.line("to prove who you both are, give them this address too, in a way that only they can read:")
+        app.out.line("to prove who you both are, also give them this address, in a way that only they can read:")
         app.out.line(address, indent=2)
-        app.out.line("they type `dispatch join -` and paste it", style="dim")
+        app.out.line("they run `dispatch join -` and paste it", style="dim")
     if document.get("token"):
         app.out.note(f"to take it back: `dispatch invitations withdraw {short(document['token'])}`")
-        app.out.note("how far it is: `dispatch invitations`")
+        app.out.note("to see its progress: `dispatch invitations`")
 
 
 @click.group(
@@ -57,9 +57,9 @@ def invite(app: App, email: str) -> None:
     invoke_without_command=True,
     example="dispatch invitations\ndispatch invitations --all\ndispatch invitations withdraw 55556666",
 )
-@click.option("--all", "ended", is_flag=True, help="Also those that were answered, were withdrawn or have expired.")
+@click.option("--all", "ended", is_flag=True, help="Also show those that were answered, withdrawn, or have expired.")
 @limit_option
-@click.option("--before", metavar="TOKEN", help="Only those older than this one: the next page.")
+@click.option("--before", metavar="TOKEN", help="Only those older than this token: the next page.")
 @click.pass_context
 def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str | None) -> None:
     """List the invitations that wait for an answer, sent and received, with their tokens."""
@@ -73,7 +73,7 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
         return
     app.out.line("sent", style="bold")
     app.out.table(
-        ["token", "to", "how far it is", "expires"],
+        ["token", "to", "progress", "expires"],
         [
             [short(row.get("token")), string(row.get("to")), _progress(row), when(row.get("expires"))]
             for row in document["sent"]
@@ -102,7 +102,7 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
     for row in document["sent"]:
         if row.get("progress") == "not_mailed" and row.get("page"):
             app.out.line(
-                f"no mail went to {string(row.get('to'))}: give them {string(row.get('page'))}", style="yellow"
+                f"no mail was sent to {string(row.get('to'))}: give them {string(row.get('page'))}", style="yellow"
             )
     for row in document["received"]:
         if row.get("unknown_fields"):
@@ -116,7 +116,7 @@ def _progress(row: Document) -> str:
     words = {
         "not_mailed": "not mailed",
         "mailed": "handed to the mail server",
-        "fetched": f"on their device {when(row.get('fetched'))}",
+        "fetched": f"received by their device {when(row.get('fetched'))}",
     }
     return words.get(str(row.get("progress")), string(row.get("progress") or row.get("status")))
 
@@ -125,7 +125,7 @@ def _progress(row: Document) -> str:
 @click.argument("token")
 @pass_app
 def withdraw(app: App, token: str) -> None:
-    """Take back an invitation that I sent, before it is answered."""
+    """Take back an invitation that you sent, before it is answered."""
     named = _named(app, token, "sent")
     document = app.ask(lambda client: client.withdraw_invitation(named), signed_in=True)
     if app.out.json:
@@ -143,11 +143,11 @@ def withdraw(app: App, token: str) -> None:
 @scope_options
 @pass_app
 def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: object) -> int:
-    """Let the inviter dispatch to this machine, within a scope that I choose.
+    """Let the inviter dispatch to this machine, within a scope that you choose.
 
-    --tools is required, because nobody but you chooses: without it the choices are shown. What is not said is the
-    least: no MCP servers, every call answered by you, 50 a day; 60 minutes, 100 turns, 5 USD and 100 MB a run. `-`
-    reads the token or the `dispatch:` address from standard input, which keeps its secret out of lists of processes.
+    --tools is required, because only you choose: without it, the choices are shown. The defaults for the rest are: no
+    MCP servers, you answer every call, 50 dispatches a day; 60 minutes, 100 turns, 5 USD and 100 MB a run. `-` reads
+    the token or the `dispatch:` address from standard input, which keeps the secret in it out of process lists.
     """
     return answer(app, _named(app, token, "received"), flags, yes_unverified=yes_unverified).code
 
@@ -210,7 +210,7 @@ def _grant(
 def _show_menu(app: App, offer: Document) -> int:
     """Print the menu where nobody can be asked, with --tools as the fix; return the exit code of wrong usage."""
     error = Invalid(
-        "no tools were chosen, and nobody but you chooses them",
+        "no tools were chosen, and only you can choose them",
         fix="run it again with --tools, such as --tools Read,Glob,Grep",
     )
     if app.out.json:
@@ -231,7 +231,7 @@ def _show_offer(app: App, offer: Document) -> None:
     for item in menu(_servers(offer)):
         app.out.line(f"{item.number}  {item.title} ({item.explains})", indent=2)
     for reason in offer.get("mcp_servers_left_out") or []:
-        app.out.line(f"not to be granted: {string(reason)}", indent=2)
+        app.out.line(f"cannot be granted: {string(reason)}", indent=2)
     app.out.line(f"their fingerprint: {string(offer.get('fingerprint'))}")
     app.out.line(standing(string(offer.get("inviter")), verified=bool(offer.get("verified"))))
 
@@ -254,13 +254,15 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
             return None
         scope: dict[str, object] = {"tools": ",".join(item.tools), "mcp_servers": ",".join(item.mcp_servers) or "none"}
         if item.kind == "custom":
-            scope["tools"] = line("Tools, with commas: ").strip()
-            scope["mcp_servers"] = line("MCP servers, with commas, or none: ").strip() or "none"
+            scope["tools"] = line("Tools, comma-separated: ").strip()
+            scope["mcp_servers"] = line("MCP servers, comma-separated, or none: ").strip() or "none"
         for mode, meaning in APPROVALS.items():
             app.out.line(f"{mode}: {meaning}", indent=2)
-        scope["approval"] = choose(app.out, "Approval?", list(APPROVALS), default="manual")
+        scope["approval"] = choose(app.out, "Approval mode?", list(APPROVALS), default="manual")
         app.out.line(FOLDERS, indent=2)
-        folders = line("Restrict to which folders? (with commas; nothing: only the one you confirm each time) ").strip()
+        folders = line(
+            "Restrict to which folders? (comma-separated; Enter: only the one you confirm each time) "
+        ).strip()
     except NoAnswer:
         raise KeyboardInterrupt from None
     return {**scope, **given_scope({"paths": folders})} if folders else scope
@@ -270,7 +272,7 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
 @click.argument("token", metavar="TOKEN|ADDRESS|-")
 @pass_app
 def decline_invitation(app: App, token: str) -> None:
-    """Say no to an invitation. Nothing is granted, and the inviter is told."""
+    """Decline an invitation. Nothing is granted, and the inviter is told."""
     secret = _named(app, token, "received")
     _show_declined(app, app.ask(lambda client: client.decline_invitation(secret), signed_in=True))
 
@@ -314,7 +316,7 @@ def _named(app: App, given: str, box: Box) -> str:
 @click.argument("peer", shell_complete=everyone)
 @pass_app
 def block(app: App, peer: str) -> None:
-    """End what I granted to PEER, an address or alias, and refuse everything from them."""
+    """Refuse everything from PEER, an e-mail address or alias, and end what you granted to them."""
     document = app.ask(lambda client: client.block(peer), signed_in=True)
     if app.out.json:
         app.out.document(document)
@@ -328,7 +330,7 @@ def block(app: App, peer: str) -> None:
 @click.argument("peer", shell_complete=everyone)
 @pass_app
 def unblock(app: App, peer: str) -> None:
-    """Take invitations from PEER again. What the block ended stays ended."""
+    """Let PEER invite you again. What the block ended stays ended."""
     document = app.ask(lambda client: client.unblock(peer), signed_in=True)
     if app.out.json:
         app.out.document(document)

@@ -37,12 +37,13 @@ def join(
     yes_unverified: bool,
     **flags: object,
 ) -> int:
-    """Answer an invitation, with all that this machine needs for it: sign in, start the daemon, see who asks, choose.
+    """Answer an invitation: sign in, start the daemon, see who is asking, and choose what they may do.
 
-    LINK is what the mail or the inviter gave: a link, a `dispatch:` address, or a token; `-` reads it from standard
-    input, which keeps an address's secret out of lists of processes. A broker that is not used yet is named first, and
-    comes after those that are. It can be run again at any point: what is done is left as it is. Nobody but you chooses
-    what is permitted: without a terminal and --tools the choices are shown, and nothing is granted.
+    LINK is what the mail or the inviter gave you: a link, a `dispatch:` address, or a token. `-` reads it from standard
+    input, which keeps the secret in an address out of process lists. If the invitation is at a broker that you do not
+    use yet, it is named before you sign in there; your other brokers stay. You can run this again at any point: steps
+    that are done are skipped. Only you choose what to permit: without a terminal and without --tools, the choices are
+    shown and nothing is granted.
     """
     from peer.trust import invitation_address
 
@@ -55,7 +56,7 @@ def join(
         if app.out.json:
             app.out.document({"status": "accepted", "token": named.token, "peer": inviter})
             return 0
-        app.out.line(f"✓ accepted already: {inviter} may dispatch to you")
+        app.out.line(f"✓ already accepted: {inviter} may dispatch to you")
     else:
         answered = answer(app, given, flags, yes_unverified=yes_unverified)
         if not answered.granted or app.out.json:
@@ -72,8 +73,8 @@ def _sign_in(app: App, at: str, email: str | None, *, no_browser: bool, label: s
     url = settings.broker_url(at) if at else saved.broker
     if not url:
         raise Invalid(
-            "a token alone does not say at which broker the invitation is",
-            fix="run `dispatch join -` and paste the whole link of the mail",
+            "a token alone does not say which broker has the invitation",
+            fix="run `dispatch join -` and paste the whole link from the mail",
         )
     used = [each.url for each in saved.sign_ins]
     if saved.at(url).token:
@@ -81,11 +82,13 @@ def _sign_in(app: App, at: str, email: str | None, *, no_browser: bool, label: s
         return
     if url not in used:
         _say(app, f"The invitation is at the broker {url}, which this machine does not use yet.")
-        _say(app, "A broker learns your e-mail address and who invites you, and sees no task.")
+        _say(app, "A broker learns your e-mail address and who invites you. It never sees a task.")
         if used and interactive() and not app.out.json:
-            app.out.line(f"You keep {', '.join(used)}.")
+            app.out.line(f"You also keep {', '.join(used)}.")
             if not confirm(f"Use {urlsplit(url).netloc} as well?"):
-                raise Forbidden(f"not signed in at {url}", fix="run it again once you know whose broker that is")
+                raise Forbidden(
+                    f"not signed in at {url}", fix="find out who runs that broker, then run `dispatch join -` again"
+                )
     sign_in_there(app, url, email, no_browser=no_browser, label=label, beside=bool(used))
 
 
@@ -97,7 +100,7 @@ def _start_daemon(app: App) -> None:
 
         _say(app, "starting the daemon, which receives what is sent to you …")
         start_detached(app)
-        _say(app, "✓ running until this machine is restarted; `dispatch service install` starts it at each login")
+        _say(app, "✓ running until this machine restarts; to start it at each login: `dispatch service install`")
     else:
         _say(app, "✓ the daemon is running")
 
@@ -108,8 +111,8 @@ def _accepted_from(app: App, token: str) -> str | None:
     for row in listed["sent"]:
         if row["token"] == token:
             raise Conflict(
-                f"that is your own invitation: {string(row.get('to'))} answers it, on their computer",
-                fix="see how far it is: `dispatch invitations`",
+                f"this is your own invitation: {string(row.get('to'))} answers it, on their machine",
+                fix="to see whether they have: `dispatch invitations`",
             )
     for row in listed["received"]:
         if row["token"] == token and row["status"] == "accepted":
@@ -122,9 +125,9 @@ def _show_next(app: App) -> None:
 
     for part in state.look(app):
         if not part.done:
-            app.out.line(f"still missing: {part.name}, {part.detail}: `{part.command}`", style="yellow")
-    app.out.line("next: what is sent to you is in `dispatch inbox` and on your page, `dispatch open`.")
-    app.out.line("Nothing runs before you accept it: `dispatch accept ID`.")
+            app.out.line(f"still missing: {part.name}, {part.detail} (`{part.command}`)", style="yellow")
+    app.out.line("next: to see what is sent to you: `dispatch inbox`, or `dispatch open` for the page.")
+    app.out.line("Nothing runs until you accept it: `dispatch accept ID`.")
 
 
 def _say(app: App, words: str) -> None:

@@ -45,7 +45,7 @@ def show_list(
     if any(row.get("task_cut") or len(str(row.get("task"))) > CELL for row in rows):
         app.out.note("a task that ends in … is longer: `dispatch status ID` shows all of it")
     if any(row.get("changes_waiting") for row in rows):
-        app.out.note("to decide about what a run changed in your folders: `dispatch changes ID`")
+        app.out.note("to decide on what a run changed in your folders: `dispatch changes ID`")
     if document.get("more"):
         app.out.note(f"there are older ones: --before {short(document['next'])}")
     if direction == "received" and any(row.get("status") == "pending" for row in rows):
@@ -67,5 +67,6 @@ def note_of_more(app: App, document: Document) -> None:
 
 def _empty(direction: Direction, status: str | None, *, older: bool) -> str:
     which = "older " if older else ""
-    state = f" and is {status}" if status else ""
-    return f"nothing {which}here that {'was sent to you' if direction == 'received' else 'you sent'}{state}"
+    state = f" with status {status}" if status else ""
+    who = "were sent to you" if direction == "received" else "were sent by you"
+    return f"no {which}dispatches{state} {who}"

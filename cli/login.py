@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def sign_in_options(command: Callable[..., object]) -> Callable[..., object]:
     """Add the options of a sign-in: `email`, `no_browser`, `label`."""
     for option in (
-        click.option("--label", metavar="NAME", help="What this device is called; else the name of the host."),
-        click.option("--no-browser", is_flag=True, help="Only print the address; I open it somewhere else."),
-        click.option("--email", metavar="ME", help="My e-mail address: my user id."),
+        click.option("--label", metavar="NAME", help="A name for this device; the host's name by default."),
+        click.option("--no-browser", is_flag=True, help="Print the address instead of opening it in the browser."),
+        click.option("--email", metavar="ME", help="Your e-mail address, which is your user id."),
     ):
         command = option(command)
     return command
@@ -44,14 +44,14 @@ def sign_in_options(command: Callable[..., object]) -> Callable[..., object]:
 def login(app: App, email: str | None, no_browser: bool, label: str | None) -> None:
     """Sign in to a broker and register this device's key there.
 
-    Prints an address and a code, opens the browser, and waits until you have agreed there. The first sign-in of a
-    device needs --email; on a terminal it is asked for. Another broker takes the place of the first one; to use one
-    more, `dispatch broker add`.
+    Prints an address and a code, opens the browser, and waits until you approve this device there. The first sign-in of
+    a device needs --email; on a terminal you are asked for it. Signing in to another broker replaces your first one; to
+    use both: `dispatch broker add URL`.
     """
     from peer.machine import settings
 
     if app.token is not None:
-        raise click.UsageError("login makes a token: to use one that you have, `dispatch config set token -`")
+        raise click.UsageError("login creates a token; to use one that you have: `dispatch config set token -`")
     resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
     # With several in use and none named, the one that is meant is the person's to say.
     several = app.broker is None and not os.environ.get("DISPATCH_BROKER") and len(resolved.sign_ins) > 1
@@ -66,7 +66,7 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
     if app.out.json:
         app.out.document({"user_id": signed.user_id, "broker": signed.broker, "device_id": signed.device_id})
         return
-    app.out.line("next: `dispatch setup` goes through what this machine still needs")
+    app.out.line("next: `dispatch setup` sets up what is still missing on this machine")
     app.out.line("then `dispatch invite EMAIL` asks somebody to let you dispatch to them")
 
 
@@ -84,7 +84,7 @@ def _asked_broker(app: App, known: list[str]) -> str:
             return known[
                 int(choose(app.out, "Which broker?", [str(n) for n in range(1, len(known) + 1)], default="1")) - 1
             ]
-        app.out.line("A broker tells your contacts' machines where yours is, and sees no task.")
+        app.out.line("A broker tells your contacts' machines where to find yours. It never sees a task.")
         typed = line("The broker's address, https://…: ").strip()
     except NoAnswer:
         raise KeyboardInterrupt from None
@@ -122,12 +122,12 @@ def sign_in_there(
         )
     for name, named in (("DISPATCH_BROKER", signed.broker), ("DISPATCH_TOKEN", signed.token)):
         if os.environ.get(name, named) != named:
-            app.out.warn(f"${name} is set and counts before this sign-in: unset it to use the sign-in")
+            app.out.warn(f"${name} is set and overrides this sign-in; to use the sign-in: `unset {name}`")
     if app.out.json:
         return signed
     app.out.line(f"signed in as {signed.user_id} at {signed.broker}", style="green")
     if not beside and saved.broker and signed.broker not in {each.url for each in saved.sign_ins}:
-        app.out.note(f"it is in the place of {saved.broker}; to use both: `dispatch broker add {saved.broker}`")
+        app.out.note(f"it replaces {saved.broker}; to use both: `dispatch broker add {saved.broker}`")
     return signed
 
 
@@ -145,9 +145,10 @@ def _has_identity(app: App) -> bool:
 @click.command(cls=DispatchCommand, example="dispatch logout")
 @pass_app
 def logout(app: App) -> None:
-    """Forget the sign-in, here and at the broker; of several brokers at all, or at the one that --broker names.
+    """Sign out, on this device and at the broker.
 
-    Keys, contacts and dispatches stay.
+    If you use several brokers, it signs out of all of them, or of the one that --broker names. Keys, contacts and
+    dispatches stay.
     """
     from peer.broker.signin import sign_out
     from peer.machine import settings
@@ -173,7 +174,7 @@ def logout(app: App) -> None:
         return
     app.out.line(f"signed out of {', '.join(string(url) for url in outcomes)}")
     for url in untold:
-        app.out.warn(f"{url} could not be reached: the sign-in is forgotten here, and ends there by itself")
+        app.out.warn(f"could not reach {url}: you are signed out here, and the sign-in there expires by itself")
 
 
 def _to_end(app: App, saved: Settings) -> list[str]:
@@ -188,12 +189,12 @@ def _to_end(app: App, saved: Settings) -> list[str]:
     if any(each.token for each in saved.sign_ins) and named.broker not in used:
         raise Conflict(
             f"this device is signed in at {', '.join(used)}, not at {named.broker}",
-            fix="leave --broker and $DISPATCH_BROKER out to sign out there",
+            fix="to sign out there, leave out --broker and unset $DISPATCH_BROKER",
         )
     if (token := saved.at(named.broker).token) and named.token != token:
         raise Conflict(
-            "the saved sign-in has another token than the one named here",
-            fix="leave --token and $DISPATCH_TOKEN out to end the saved one",
+            "the token named here is not that of the saved sign-in",
+            fix="to end the saved sign-in, leave out --token and unset $DISPATCH_TOKEN",
         )
     # Without a name the settings in force are all of them.
     return [each.url for each in named.sign_ins]
@@ -204,12 +205,14 @@ def _prompter(app: App, no_browser: bool, show: Callable[[str], None]) -> Callab
 
     def prompter(prompt: Prompt) -> None:
         app.out.say(f"open {prompt.address}")
-        app.out.say(f"and agree to the code {prompt.code}, within {prompt.expires_in // 60} minutes")
+        app.out.say(
+            f"and approve this device there with the code {prompt.code}, within {prompt.expires_in // 60} minutes"
+        )
         if not no_browser and urlsplit(prompt.address).scheme in ("http", "https"):
             import webbrowser
 
             webbrowser.open(prompt.address)
-        show("waiting for you to agree there")
+        show("waiting for you to approve this device there")
 
     return prompter
 

@@ -30,11 +30,11 @@ def offer(out: Output) -> bool:
     out.line(str(cause["message"]))
     if os.geteuid() != 0:
         if shutil.which("sudo") is None:
-            out.line("as root, these commands mend it (there is no sudo here):")
+            out.line("run these commands as root to fix it (there is no sudo here):")
             _show(out, commands)
             return False
         commands = [["sudo", *command] for command in commands]
-    out.line("these commands mend it:")
+    out.line("these commands fix it:")
     _show(out, commands)
     if advice := str(cause.get("advice") or ""):
         out.line(advice)
@@ -44,7 +44,7 @@ def offer(out: Output) -> bool:
         return False
     for command in commands:
         if status := _run(command):
-            out.line(f"`{shlex.join(command)}` ended with status {status}; the rest was not run")
+            out.line(f"`{shlex.join(command)}` failed with status {status}; the rest was not run")
             return False
     return True
 

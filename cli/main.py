@@ -62,7 +62,7 @@ def _reported(args: Sequence[str]) -> int:
         import traceback
 
         traceback.print_exc()
-        app.out.error(Internal(f"{type(error).__name__}: {error}", fix="this is a bug of dispatch: please report it"))
+        app.out.error(Internal(f"{type(error).__name__}: {error}", fix="this is a bug in dispatch: please report it"))
         return FAILED
 
 

@@ -42,7 +42,7 @@ def page(words: Iterable[str]) -> str:
     for word in words:
         context = click.Context(command, info_name=" ".join(("dispatch", *path)))
         if not isinstance(command, click.Group):
-            raise click.UsageError(f"{context.info_name!r} has no commands below it")
+            raise click.UsageError(f"{context.info_name!r} has no subcommands")
         name, found, _ = command.resolve_command(context, [word])
         assert found is not None and name is not None
         path, command = (*path, name), found
@@ -71,23 +71,26 @@ def write_pages(folder: Path) -> list[Path]:
 )
 @click.argument("words", nargs=-1, metavar="[COMMAND]…", shell_complete=command_names)
 @click.option(
-    "--to", metavar="DIR", type=click.Path(path_type=Path), help="Write the pages of all commands there, for `man`."
+    "--to",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write the manual pages of all commands to this folder.",
 )
 @pass_app
 def man(app: App, words: tuple[str, ...], to: Path | None) -> int:
-    """Show the manual page of COMMAND, or of dispatch. In a pipe it is printed in roff.
+    """Show the manual page of COMMAND, or of dispatch itself. In a pipe, print it in roff.
 
-    After `--to ~/.local/share/man/man1`, or to the `man1` of another folder that `manpath` lists, `man dispatch-send`
-    works too.
+    After `dispatch man --to ~/.local/share/man/man1`, `man dispatch-send` works too. Any other `man1` folder will do,
+    if `manpath` lists the folder above it.
     """
     if to is not None:
         if words:
-            raise click.UsageError("--to writes the pages of all commands: name none")
+            raise click.UsageError("--to writes the pages of all commands: leave out COMMAND")
         written = write_pages(to.expanduser())
         if app.out.json:
             app.out.document({"written": [str(path.absolute()) for path in written]})
         else:
-            app.out.line(f"{len(written)} pages are in {to}; read one with `man dispatch` or `man dispatch-send`")
+            app.out.line(f"wrote {len(written)} pages to {to}; read one with `man dispatch` or `man dispatch-send`")
         return 0
     content = page(words)
     if app.out.json:

@@ -83,10 +83,10 @@ HOSTS: Final[Mapping[str, Host]] = {
 @click.argument("host", type=click.Choice(list(HOSTS)))
 @pass_app
 def mcp_config(app: App, host: str) -> None:
-    """Print the configuration by which another agent's program uses dispatch.
+    """Print the MCP configuration with which another agent can use dispatch.
 
-    It goes into the file that is named beside it. In a JSON file that has `mcpServers` already, add the entry
-    `dispatch` to it. For Claude Code `dispatch plugin install` does more.
+    Paste it into the file that is named below it. If that is a JSON file which has `mcpServers` already, add the entry
+    `dispatch` there. For Claude Code, `dispatch plugin install` does more.
     """
     about = HOSTS[host]
     text = about.write(server(programs_folder(), os.environ))
@@ -94,7 +94,7 @@ def mcp_config(app: App, host: str) -> None:
         app.out.document({"host": host, "file": about.file, "format": about.format, "text": text})
         return
     app.out.block(text.rstrip("\n"), indent=0)
-    app.out.note(f"for {about.title}: in {about.file}, then start a new session")
+    app.out.note(f"for {about.title}: paste it into {about.file}, then start a new session")
     if host == "claude":
         app.out.note("better: `dispatch plugin install`, which also brings the skill and asks each question once")
 

@@ -23,12 +23,12 @@ PAGE = """<!doctype html>
 
 @click.command("open", cls=DispatchCommand, example="dispatch open\ndispatch open 4e5f6a7b\ndispatch open --no-browser")
 @click.argument("dispatch_id", required=False, metavar="[ID]", shell_complete=dispatch_ids)
-@click.option("--no-browser", is_flag=True, help="Only print the address; I open it myself.")
+@click.option("--no-browser", is_flag=True, help="Print the address instead of opening it in the browser.")
 @pass_app
 def open_page(app: App, dispatch_id: str | None, no_browser: bool) -> None:
-    """Open the page of this machine's daemon in the browser, signed in; with ID at that dispatch.
+    """Open the page of this machine's daemon in the browser, signed in. With ID, open that dispatch.
 
-    The address holds a code that signs one browser in, once, within two minutes.
+    The address holds a code that signs in one browser, once, within two minutes.
     """
     path = "/"
     if dispatch_id is not None:
@@ -41,7 +41,7 @@ def open_page(app: App, dispatch_id: str | None, no_browser: bool) -> None:
         app.out.document({"url": url, "expires_in": given["expires_in"], "opened": opened})
         return
     if opened:
-        app.out.line("opened in the browser; if nothing shows, open this yourself:")
+        app.out.line("opened in the browser; if nothing appears, open this yourself:")
     app.out.line(url)
 
 

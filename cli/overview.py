@@ -66,7 +66,7 @@ def _waiting(source: Source) -> list[Waiting]:
         Waiting("decisions", len(pending), "dispatch to decide on", "dispatch inbox"),
         Waiting("approvals", len(source.approvals()), "tool call to answer", "dispatch approvals"),
         Waiting("held", len(held), "result to release", "dispatch inbox --status held"),
-        Waiting("changes", _with_changes(received), "run whose changes wait", "dispatch inbox"),
+        Waiting("changes", _with_changes(received), "run with changes to review", "dispatch inbox"),
         Waiting("invitations", len(asked), "invitation to answer", "dispatch invitations"),
     ]
     return [each for each in counted if each.number]
@@ -78,7 +78,7 @@ def _with_changes(rows: list[Document]) -> int:
 
 def _show_waiting(app: App, waiting: list[Waiting]) -> None:
     if not waiting:
-        app.out.line("nothing waits for you")
+        app.out.line("nothing is waiting for you")
         return
     width = max(len(each.words) for each in waiting)
     for each in waiting:
@@ -89,9 +89,9 @@ def _show_steps(app: App, parts: list[Part]) -> None:
     if not parts[0].done:
         app.out.line("dispatch sends tasks to the agents of people who trust you, and runs theirs here if you agree.")
         app.out.line()
-    app.out.line("To begin, `dispatch setup` leads through these; each can also be done by itself:")
+    app.out.line("To begin, run `dispatch setup`. It goes through these steps; you can also do each by itself:")
     for part in parts:
         mark = "✓" if part.done else "·"
         app.out.line(f"{mark} {part.name}: {part.detail if part.done else f'`{part.command}`'}", indent=2)
     app.out.line()
-    app.out.line("`dispatch demo` shows one dispatch from invitation to result, with nothing of yours.")
+    app.out.line("To watch one dispatch from invitation to result, without touching anything of yours: `dispatch demo`")

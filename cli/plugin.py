@@ -29,7 +29,7 @@ claude_option = click.option(
     "named",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="The claude program, if it is not on the path.",
+    help="The claude program, if it is not on $PATH.",
 )
 
 
@@ -42,10 +42,10 @@ def plugin() -> None:
 @claude_option
 @pass_app
 def install(app: App, named: Path | None) -> None:
-    """Register the plugin with Claude Code, for all my projects. Sessions that start from now on have it.
+    """Register the plugin with Claude Code, for all your projects. New sessions have it.
 
-    It is done with Claude Code's own commands: nothing else of its settings is touched. Installing again is
-    harmless, and needed after dispatch has moved to another folder or was upgraded.
+    This uses Claude Code's own commands and touches no other settings. Installing again does no harm; do so after
+    dispatch was upgraded or has moved to another folder.
     """
     program = ClaudeProgram.find(named)
     folder, programs = plugin_folder(), programs_folder()
@@ -69,21 +69,21 @@ def install(app: App, named: Path | None) -> None:
         _, installed = _ours(program)
     if installed is None or not installed.get("enabled"):
         raise Unavailable(
-            "Claude Code did not take the plugin, and does not say why",
+            "Claude Code did not install the plugin, and did not say why",
             fix=f"look at `claude plugin list`, then try `claude plugin install {PLUGIN}`",
         )
     app.folder.write_private(app.folder.programs, f"{programs}\n".encode())
     _show_outcome(app, program, "installed", changed=changed)
     if not app.out.json:
         app.out.line(f"{'installed' if changed else 'already installed'}: {PLUGIN} {VERSION}")
-        app.out.note("in a new session of Claude Code: /dispatch:dispatch, or say what you want to send to whom")
+        app.out.note("in a new session of Claude Code: /dispatch:dispatch, or say what you want to send, and to whom")
 
 
 @plugin.command("uninstall", example="dispatch plugin uninstall")
 @claude_option
 @pass_app
 def uninstall(app: App, named: Path | None) -> None:
-    """Take the plugin out of Claude Code again. Everything else of dispatch stays."""
+    """Remove the plugin from Claude Code. Nothing else of dispatch is touched."""
     program = ClaudeProgram.find(named)
     marketplace, installed = _ours(program)
     if installed is not None:
@@ -111,7 +111,7 @@ def programs_folder() -> Path:
     for folder in (Path(sys.executable).parent, Path(sys.argv[0]).resolve().parent):
         if (folder / PROGRAM).is_file():
             return folder
-    raise Unavailable(f"{PROGRAM} is not where this dispatch is installed", fix=installation.again())
+    raise Unavailable(f"{PROGRAM} is missing from this installation", fix=installation.again())
 
 
 def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:
@@ -119,7 +119,7 @@ def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:
     marketplace = next((row for row in program.marketplaces() if row.get("name") == MARKETPLACE), None)
     if marketplace is not None and not _is_ours(marketplace):
         raise Conflict(
-            f"Claude Code knows a marketplace {MARKETPLACE} from somewhere else",
+            f"Claude Code has another marketplace named {MARKETPLACE}",
             fix=f"see `claude plugin marketplace list`; to remove it: `claude plugin marketplace remove {MARKETPLACE}`",
         )
     plugins = program.plugins()
@@ -127,7 +127,7 @@ def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:
         identity = str(row.get("id"))
         if identity.startswith(f"{NAME}@") and identity != PLUGIN:
             raise Conflict(
-                f"Claude Code has another plugin of this name, {identity}: its tools would be taken for ours",
+                f"Claude Code has another plugin of this name, {identity}, whose tools would be taken for ours",
                 fix=f"remove it first: `claude plugin uninstall {identity} --scope {row.get('scope')}`",
             )
     ours = (row for row in plugins if row.get("id") == PLUGIN and row.get("scope") == "user")

@@ -26,10 +26,10 @@ NOT_CHECKED = "not checked"
 MATCHES = "matches"
 NOT_PROVEN = (
     "when it happened: the times are those of the signers' clocks",
-    "that no device was revoked since, or before",
-    "that what the recipient's device said of the run is what happened",
+    "that no device had been revoked, before or since",
+    "that the run went as the recipient's device reported it",
 )
-LATER = "that nothing more became of the changes after the recipient's device said this"
+LATER = "what happened to the changes after the recipient's device reported this"
 
 
 @click.command(
@@ -37,14 +37,20 @@ LATER = "that nothing more became of the changes after the recipient's device sa
     example="dispatch receipt 4e5f6a7b --out shop.receipt\ndispatch receipt 4e5f6a7b > shop.receipt",
 )
 @id_argument
-@click.option("--out", "out", metavar="FILE", type=click.Path(path_type=Path), help="The file to make; 0600, new.")
+@click.option(
+    "--out",
+    "out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The new file to write, readable by you alone.",
+)
 @pass_app
 def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
-    """Put what was asked, decided, done and returned, each part as signed, into one file that anyone can check.
+    """Export what was asked, decided, done and returned, each part signed, as one file that anyone can check.
 
-    It holds the task, the trace, the reply and what was last said of the changes; without the trace, and it says so,
-    where the events were removed by the retention setting. Without --out it goes to standard output if that is a pipe
-    or a file, else (and with --json) into a new file `dispatch-ID.receipt`. Nothing is overwritten.
+    It holds the task, the trace, the reply and the last report on the changes. If the retention setting has removed the
+    trace, it says that it is not complete. Without --out, it goes to standard output if that is a pipe or a file,
+    otherwise (and with --json) to a new file `dispatch-ID.receipt`. Nothing is overwritten.
     """
     from peer.machine import identity
     from peer.store.receipts import open_receipt
@@ -83,14 +89,14 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     "roots",
     metavar="FINGERPRINT",
     multiple=True,
-    help="The fingerprint that a party must have, in digits or words; may be given for both.",
+    help="The fingerprint that one party must have, in digits or words; may be given for both parties.",
 )
 @pass_app
 def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> int:
     """Check a receipt: every signature, that the parts belong together, that nothing is missing from the trace.
 
-    Names the part that was altered when one was. Where all events are left out the rest is checked, and it says that
-    the receipt is not complete. Exit 1 in both cases. Whose keys they are it cannot know: compare the fingerprints with
+    If a part was altered, it is named. If all events are left out, the rest is checked, and the receipt is reported as
+    not complete. Exits with 1 in both cases. A receipt cannot show whose keys these are: compare the fingerprints with
     the people, or give those that you know with --root. Needs no daemon, no sign-in and no network.
     """
     from peer.machine.plain_file import read_plain
@@ -116,8 +122,8 @@ def _document(proven: Proven, roots: tuple[str, ...]) -> Document:
         having = [name for name, party in parties.items() if party.has_root(typed)]
         if not having:
             raise Conflict(
-                "the receipt is whole, but neither party's root key has the fingerprint given with --root",
-                fix="it may be of other people with the same addresses: ask them for their fingerprints",
+                "the receipt is intact, but neither party's root key has the fingerprint given with --root",
+                fix="it may come from other people with the same addresses: ask both parties for their fingerprints",
             )
         matched.update(dict.fromkeys(having, True))
     dispatch, result = proven.dispatch, proven.result
@@ -160,9 +166,8 @@ def _completeness(proven: Proven) -> Document:
 
 
 def _incomplete(missing: int) -> str:
-    batches = "one batch" if missing == 1 else f"{missing} batches"
-    are = "is" if missing == 1 else "are"
-    return f"this receipt is not complete: the {batches} of events that the result closes with {are} not part of it"
+    batches = "one batch of events is" if missing == 1 else f"{missing} batches of events are"
+    return f"this receipt is not complete: {batches} missing from it"
 
 
 def _party(party: Party, matched: bool) -> Document:
@@ -199,8 +204,8 @@ def _show(app: App, document: Document) -> None:
         "dispatch": string(document["dispatch_id"]),
         "status": string(document["status"]),
         "reason": quoted(document["reason"] or "", limit=MAX_REASON) or "-",
-        "sent": f"{local_time(document['created'])}, as the sender's clock had it",
-        "ended": f"{local_time(document['ended'])}, as the recipient's clock had it",
+        "sent": f"{local_time(document['created'])}, by the sender's clock",
+        "ended": f"{local_time(document['ended'])}, by the recipient's clock",
     }
     app.out.pairs({name: value for name, value in pairs.items() if value != "-"})
     for name in ("task", "reply"):
@@ -208,7 +213,7 @@ def _show(app: App, document: Document) -> None:
             app.out.line(f"{name}:", style="bold")
             app.out.quote(document[name])
     if told := document["landing"]:
-        app.out.line(f"changes: {told['words']}, on {local_time(told['at'])} as the recipient's clock had it")
+        app.out.line(f"changes: {told['words']}, on {local_time(told['at'])} by the recipient's clock")
     for role in ("attached", "returned"):
         for file in document[role]:
             app.out.line(f"{role} {word(file['name'])} ({file['size']} bytes), SHA-256 {file['sha256']}")
@@ -220,7 +225,7 @@ def _show(app: App, document: Document) -> None:
     for name in ("sender", "recipient"):
         party = document[name]
         app.out.line(f"{name}: {party['user_id']}, device {party['device_id']}")
-        matched = "it is the one you gave with --root" if party["root"] == MATCHES else NOT_CHECKED
+        matched = "matches --root" if party["root"] == MATCHES else NOT_CHECKED
         style = "green" if party["root"] == MATCHES else "yellow"
         app.out.line(f"root key {party['fingerprint']}: {matched}", indent=2, style=style)
     for line in document["not_proven"]:
@@ -232,9 +237,11 @@ def _write(target: Path, raw: bytes) -> None:
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise Conflict(f"{target} is there already", fix="choose another with --out FILE") from None
+        raise Conflict(f"{target} already exists", fix="choose another file with --out FILE") from None
     except OSError as error:
-        raise Unavailable(f"can't write {target}: {error.strerror}", fix="choose another with --out FILE") from error
+        raise Unavailable(
+            f"can't write {target}: {error.strerror}", fix="choose another file with --out FILE"
+        ) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(raw)

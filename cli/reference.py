@@ -20,15 +20,15 @@ HEAD = """\
 Written by `python -m cli.reference`; a test compares. `--json` works on every command, before or after it, and prints
 exactly one JSON document (`watch`: one a line).
 
-`--broker URL` and `--token TOKEN` (`-`: from standard input), before or after a command, name the sign-in that is
-meant; `$DISPATCH_BROKER` and `$DISPATCH_TOKEN` do where a flag does not. A command that asks the daemon is refused
-(409) if the daemon uses another sign-in, `logout` if another one is saved; `login` signs in at the broker that is
-named; where no daemon runs, the named one counts before the saved one. The commands `config`, `plugin`, `completion`,
-`man`, `demo` and `verify-receipt` use no sign-in: they refuse the flags, and the variables do not concern them.
+`--broker URL` and `--token TOKEN` (`-` reads standard input) go before or after a command and say which sign-in you
+mean. Without a flag, `$DISPATCH_BROKER` and `$DISPATCH_TOKEN` do. A command that asks the daemon is refused (409) if
+the daemon uses another sign-in; so is `logout` if another one is saved. `login` signs in at the broker that you name.
+Where no daemon runs, the sign-in that you name overrides the saved one. The commands `config`, `plugin`, `completion`,
+`man`, `demo` and `verify-receipt` use no sign-in: they refuse the flags and ignore the variables.
 
-Ids of dispatches and tokens of invitations may be shortened to four or more of their first or last characters, or of
-the first of those that lists show, where they fit one only. Exit codes: 0 done, 1 refused or failed, 2 usage (also
-error 422, a value that is not of the form it must have), 130 Ctrl-C.
+You can shorten the id of a dispatch or the token of an invitation to four or more characters from its beginning or end,
+or from the beginning of what lists show, if only one matches. Exit codes: 0 done, 1 refused or failed, 2 wrong usage
+(also error 422, for a value of the wrong form), 130 Ctrl-C.
 """
 
 SHARED = ("json", "broker_flag", "token_flag")
@@ -49,7 +49,7 @@ def render() -> str:
             parts.append(_command(command, f"dispatch {name}"))
     parts.append("## Settings\n")
     parts.append("`dispatch config set KEY VALUE`; kept in `config.json` in the state folder.\n")
-    parts.append("| key | is |\n|---|---|")
+    parts.append("| setting | what it is |\n|---|---|")
     parts.append("\n".join(f"| `{key}` | {about.allowed} |" for key, about in KEYS.items()) + "\n")
     return "\n".join(parts)
 

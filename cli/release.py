@@ -19,25 +19,26 @@ from peer.protocol.outcomes import PARTS
     example="dispatch release 4e5f6a7b --show\ndispatch release 4e5f6a7b\ndispatch release 4e5f6a7b --without files",
 )
 @id_argument
-@click.option("--show", is_flag=True, help="Show all that would be sent, and send nothing.")
+@click.option("--show", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option(
     "--without",
     type=click.Choice(PARTS),
     multiple=True,
-    help="Leave a part out. The trace repeats the reply and the files: it stays with either.",
+    help="Leave out a part. Without the reply or the files, the trace is left out too: it repeats them.",
 )
 @pass_app
 def release(app: App, dispatch_id: str, show: bool, without: tuple[str, ...]) -> None:
-    """Send its sender what a run returned, which waits for me on an edge with `--approval review`.
+    """Send a held result to the dispatch's sender.
 
-    Until then they know that the run has ended, and nothing else of it. To send nothing of it: `dispatch decline ID`.
+    On an edge with `--approval review`, a result is held until you release it. Until then, the sender knows only that
+    the run has ended. To send nothing: `dispatch decline ID`.
     """
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     if show:
         document = app.client.dispatch(identity)
         if not document.get("held"):
             raise Conflict(
-                f"no result of {short(identity)} waits to be sent (it is {document.get('status')})",
+                f"{short(identity)} has no held result (it is {document.get('status')})",
                 fix=f"see `dispatch status {short(identity)}`",
             )
         events = _events(app, identity)
@@ -50,7 +51,7 @@ def release(app: App, dispatch_id: str, show: bool, without: tuple[str, ...]) ->
     if app.out.json:
         app.out.document(document)
         return
-    app.out.line(f"sent what {short(identity)} returned{_left_out(document['without'])}")
+    app.out.line(f"released the result of {short(identity)}{_left_out(document['without'])}")
 
 
 def ask_release(app: App, document: Document) -> None:
@@ -60,13 +61,13 @@ def ask_release(app: App, document: Document) -> None:
     identity, peer = str(document["dispatch_id"]), string(document.get("peer"))
     options = {
         "1": f"Send it to {peer}",
-        "2": "Look at all that would be sent",
+        "2": "Show what would be sent",
         "3": "Leave it waiting",
-        "4": "Send nothing of it: decline the dispatch",
+        "4": "Send nothing: decline the dispatch",
     }
     answer = decide(
         app.out,
-        "What becomes of the result?",
+        "What should happen to the result?",
         options,
         look=lambda: show_outgoing(app, document, _events(app, identity)),
     )
@@ -75,9 +76,9 @@ def ask_release(app: App, document: Document) -> None:
         app.out.line(f"sent to {peer}")
     elif answer == "4":
         app.client.decline(identity)
-        app.out.line("declined: nothing of the run is sent")
+        app.out.line("declined: nothing of the result is sent")
     else:
-        app.out.note(f"it waits: `dispatch release {short(identity)}`, `dispatch decline {short(identity)}`")
+        app.out.note(f"it is still held: `dispatch release {short(identity)}` or `dispatch decline {short(identity)}`")
 
 
 def show_outgoing(app: App, document: Document, events: list[Document]) -> None:

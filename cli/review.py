@@ -21,7 +21,7 @@ PATH_SHOWN = 300
 """Characters of a path."""
 
 attempt_option = click.option(
-    "--run", "attempt", metavar="N", type=click.IntRange(1), help="Which run; the last one unless given."
+    "--run", "attempt", metavar="N", type=click.IntRange(1), help="Which run; the last one by default."
 )
 
 
@@ -31,14 +31,14 @@ attempt_option = click.option(
 )
 @id_argument
 @click.option("--diff", is_flag=True, help="Show each change as a diff.")
-@click.option("--file", "path", metavar="PATH", help="Show this one alone, as a diff.")
+@click.option("--file", "path", metavar="PATH", help="Show only this file, as a diff.")
 @attempt_option
 @pass_app
 def changes(app: App, dispatch_id: str, diff: bool, path: str | None, attempt: int | None) -> None:
-    """Show what a run changed in my folders, and what of it is in place.
+    """Show what a run changed in your folders, and which changes are in place.
 
-    A run works on a view of a folder, and what it changed waits for `dispatch apply`. On an edge with `--apply auto`,
-    what has no mark is put in place when the run has completed. A mark says why a change deserves a look.
+    A run works on a view of a folder, and what it changed there waits for `dispatch apply`. On an edge with
+    `--apply auto`, unmarked changes are put in place when the run completes. A mark says why a change deserves a look.
     """
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     document = _whole(app.client, identity, attempt)
@@ -47,7 +47,7 @@ def changes(app: App, dispatch_id: str, diff: bool, path: str | None, attempt: i
     if path is not None:
         entries = [entry for entry in entries if path in (entry["path"], f"{entry['folder']}/{entry['path']}")]
         if not entries:
-            raise NotFound(f"no change is called {path}", fix=f"see `dispatch changes {short(identity)}`")
+            raise NotFound(f"this run has no change of {path}", fix=f"see `dispatch changes {short(identity)}`")
     if diff or path is not None:
         entries = [app.client.change(identity, entry["number"], attempt=attempt) for entry in entries]
     if app.out.json:
@@ -63,9 +63,9 @@ def changes(app: App, dispatch_id: str, diff: bool, path: str | None, attempt: i
 )
 @id_argument
 @click.argument("paths", metavar="[PATH]…", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All that has no mark.")
-@click.option("--marked", is_flag=True, help="Marked ones too, with --all or in the folders named.")
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+@click.option("--all", "everything", is_flag=True, help="All changes that have no mark.")
+@click.option("--marked", is_flag=True, help="Marked changes too, with --all or in the folders given.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
 @attempt_option
 @pass_app
 def apply(
@@ -77,9 +77,10 @@ def apply(
     dry_run: bool,
     attempt: int | None,
 ) -> int:
-    """Put changes of a run in place in my folders: all that are chosen, or none.
+    """Put a run's changes in place in your folders: all that you choose, or none of them.
 
-    A file that changed here meanwhile is never overwritten. A PATH is one that `dispatch changes` lists, or a folder.
+    A file that changed here in the meantime is never overwritten. PATH is one that `dispatch changes` lists, or a
+    folder.
     """
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     choice: Document = {"attempt": attempt, "paths": list(paths), "all": everything, "marked": marked}
@@ -98,13 +99,13 @@ def apply(
 @attempt_option
 @pass_app
 def discard(app: App, dispatch_id: str, attempt: int | None) -> None:
-    """Throw away the changes of a run that wait. What is in place stays, and can still be taken back."""
+    """Throw away a run's waiting changes. What is in place stays, and can still be taken back."""
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     document = app.client.discard(identity, attempt=attempt)
     if app.out.json:
         app.out.document(document)
         return
-    app.out.line(f"discarded what waited of {short(identity)}")
+    app.out.line(f"discarded the waiting changes of {short(identity)}")
 
 
 @click.command(cls=DispatchCommand, example="dispatch undo 4e5f6a7b")
@@ -112,7 +113,7 @@ def discard(app: App, dispatch_id: str, attempt: int | None) -> None:
 @attempt_option
 @pass_app
 def undo(app: App, dispatch_id: str, attempt: int | None) -> int:
-    """Take back what was put in place last of a run. What I changed since stays as it is."""
+    """Take back the changes of a run that were applied last. What you changed since stays as it is."""
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     document = app.client.undo(identity, attempt=attempt)
     if app.out.json:
@@ -131,10 +132,10 @@ def ask_landing(app: App, identity: str) -> None:
     document = _whole(app.client, identity, None)
     show_changes(app.out, document, document["entries"])
     options = {
-        "1": "Put in place what has no mark",
-        "2": "Look at all of it",
-        "3": "Leave it waiting",
-        "4": "Throw it away",
+        "1": "Put the unmarked changes in place",
+        "2": "Show all changes",
+        "3": "Leave them waiting",
+        "4": "Throw them away",
     }
     unmarked = [entry for entry in document["entries"] if _lands(entry) and not entry["marks"]]
     if not unmarked:
@@ -144,7 +145,7 @@ def ask_landing(app: App, identity: str) -> None:
         shown = [app.client.change(identity, entry["number"]) for entry in document["entries"]]
         show_changes(app.out, document, shown)
 
-    answer = decide(app.out, "What becomes of these changes?", options, look=look)
+    answer = decide(app.out, "What should happen to these changes?", options, look=look)
     if answer == "1":
         choice: Document = {"attempt": document["attempt"], "digest": document["digest"], "all": True}
         if _confirmed(app, identity, choice):
@@ -153,7 +154,7 @@ def ask_landing(app: App, identity: str) -> None:
         app.client.discard(identity, attempt=document["attempt"])
         app.out.line("thrown away")
     else:
-        app.out.note(f"they wait: `dispatch changes {short(identity)}`")
+        app.out.note(f"they are still waiting: `dispatch changes {short(identity)}`")
 
 
 def _confirmed(app: App, identity: str, choice: Document) -> bool:
@@ -164,7 +165,7 @@ def _confirmed(app: App, identity: str, choice: Document) -> bool:
     if not final:
         return True
     _show_irreversible(app.out, final)
-    if confirm("Put it in place all the same?"):
+    if confirm("Put it in place anyway?"):
         return True
     app.out.line("nothing was changed")
     return False
@@ -190,8 +191,8 @@ def show_changes(out: Output, document: Document, entries: list[Document]) -> No
             _show_entry(out, entry)
     if document["waits"]:
         out.note(
-            f"to put in place: `dispatch apply {short(document['dispatch_id'])} --all`, or name paths; "
-            f"to throw away: `dispatch discard {short(document['dispatch_id'])}`"
+            f"to put them in place: `dispatch apply {short(document['dispatch_id'])} --all`, or name paths; "
+            f"to throw them away: `dispatch discard {short(document['dispatch_id'])}`"
         )
 
 
@@ -239,10 +240,10 @@ def _show_applied(out: Output, document: Document, done: str) -> None:
     if document.get("dry_run"):
         return
     for command in document.get("merge") or []:
-        out.note(f"to take the commits into the branch that you are on: `{command}`")
+        out.note(f"to merge the commits into your current branch: `{command}`")
     if document["refused"]:
         out.line("nothing was changed", style="yellow")
-        out.note("leave out what stands in the way, by naming the others")
+        out.note(f"to apply the others, name them: `dispatch apply {short(document['dispatch_id'])} PATH`")
     elif left := len(document["left"]):
         out.note(f"{left} more {'waits' if left == 1 else 'wait'}: `dispatch changes {short(document['dispatch_id'])}`")
 
@@ -250,7 +251,7 @@ def _show_applied(out: Output, document: Document, done: str) -> None:
 def _show_irreversible(out: Output, paths: list[str]) -> None:
     for path in paths:
         out.line(
-            f"cannot be taken back: {word(path, limit=PATH_SHOWN)}: what it was before is too large to be kept",
+            f"cannot be taken back: {word(path, limit=PATH_SHOWN)}: its previous content is too large to keep",
             style="yellow",
         )
 

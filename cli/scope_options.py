@@ -27,43 +27,57 @@ MB = 1024 * 1024
 def scope_options(command: F) -> F:
     """Add the flags of a scope to a command. A flag that is not given is None."""
     options = [
-        click.option("--tools", metavar="A,B", help="Tools to allow, of Read, Glob, Grep, Write, Edit, Bash."),
-        click.option("--mcp-servers", metavar="*|none|A,B", help="MCP servers to allow; * means those installed now."),
-        click.option("--paths", metavar="DIR,DIR", help="Folders to restrict it to; none lifts the restriction."),
+        click.option("--tools", metavar="A,B", help="Tools to allow, out of Read, Glob, Grep, Write, Edit, Bash."),
+        click.option(
+            "--mcp-servers", metavar="*|none|A,B", help="MCP servers to allow; * means all that are installed now."
+        ),
+        click.option(
+            "--paths",
+            metavar="DIR,DIR",
+            help="Folders to restrict runs to; none: the folder that you confirm at each accept.",
+        ),
         click.option(
             "--approval",
             type=click.Choice(["manual", "review", "auto"]),
-            help="Answer each call, look at the end before anything is sent, or neither.",
+            help="manual: you answer each call. review: you look at the result before it is sent. auto: neither.",
         ),
-        click.option("--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches in 24 hours."),
         click.option(
-            "--expires", metavar="WHEN", help="When it ends: in 30m, 12h, 30d or 8w, on 2027-01-31, or never."
+            "--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches allowed in 24 hours."
         ),
-        click.option("--results", type=click.Choice(["full", "redacted"]), help="Whether the trace tells all."),
         click.option(
-            "--apply", type=click.Choice(["review", "auto"]), help="Changes wait for me, or are put in place unmarked."
+            "--expires", metavar="WHEN", help="When the trust edge ends: 30m, 12h, 30d, 8w, 2027-01-31 or never."
+        ),
+        click.option(
+            "--results",
+            type=click.Choice(["full", "redacted"]),
+            help="full: the sender gets the whole trace. redacted: only the size and outcome of each call.",
+        ),
+        click.option(
+            "--apply",
+            type=click.Choice(["review", "auto"]),
+            help="review: a run's changes wait for you. auto: unmarked changes are put in place when it completes.",
         ),
         click.option(
             "--toolchains",
             metavar="auto|none|PATH,…",
-            help="What runs see beside the system's programs: those found for the project, none, or what I name; "
-            "default is what `toolchains` in the settings says.",
+            help="What runs see besides the system's programs: the toolchains found for the project (auto), none, or "
+            "the paths given. default: what the setting `toolchains` says.",
         ),
         click.option(
             "--network",
             metavar="none|packages|HOST[:PORT],…",
-            help="What runs reach: hosts, over HTTPS; packages that lock files name; any-packages. Whatever a run can "
-            "read can leave to a host.",
+            help="What runs can reach: hosts, over HTTPS; packages that lock files name (packages), or any-packages. "
+            "A run can send a host anything that it can read.",
         ),
         click.option(
             "--minutes",
             type=Duration(1, 1440, unit="m"),
             metavar="N|2h",
-            help="How long one run may take: 90, 90m, 2h.",
+            help="Minutes that one run may take: 90, 90m, 2h.",
         ),
-        click.option("--turns", type=click.IntRange(1, 1000), metavar="N", help="Agent turns of one run."),
+        click.option("--turns", type=click.IntRange(1, 1000), metavar="N", help="Agent turns that one run may take."),
         click.option(
-            "--usd", type=click.FloatRange(0.01, 1000), metavar="AMOUNT", help="What one run may cost at the model."
+            "--usd", type=click.FloatRange(0.01, 1000), metavar="AMOUNT", help="What the model may cost in one run."
         ),
         click.option(
             "--output-mb", type=click.IntRange(0, 250), metavar="N", help="Megabytes of files that one run may return."
@@ -72,9 +86,13 @@ def scope_options(command: F) -> F:
             "--network-mb",
             type=click.IntRange(1, 1_000_000),
             metavar="N",
-            help="Megabytes that one run may send to and receive from these hosts.",
+            help="Megabytes that one run may send to and receive from the hosts of --network.",
         ),
-        click.option("--yes-unverified", is_flag=True, help="Grant power to someone whose key nobody has compared."),
+        click.option(
+            "--yes-unverified",
+            is_flag=True,
+            help="Skip the extra question about powerful grants to someone whose key is not verified.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -90,7 +108,9 @@ def given_scope(values: Mapping[str, object]) -> dict[str, object]:
     if given.get("paths") is not None and not str(given["paths"]).strip(
         " ,"
     ):  # of an unset variable, say: it would lift the restriction
-        raise Invalid("no folder was named", fix="name folders, or `--paths none` to lift the restriction")
+        raise Invalid(
+            "no folder was named", fix="name folders, or use `--paths none` to confirm the folder at each accept"
+        )
     if (paths := given.get("paths")) is not None and paths != "none":
         given["paths"] = [
             str(Path(part.strip()).expanduser().absolute()) for part in str(paths).split(",") if part.strip()
@@ -135,7 +155,7 @@ def confirm_unverified(
 
     `rules`: the stored `always` rules, in words, that would act.
     """
-    grants = f"{', '.join(found)} for {who}, whose key is unverified (fingerprint {string(fingerprint)})"
+    grants = f"{', '.join(found)} to {who}, whose key is not verified (fingerprint {string(fingerprint)})"
     if yes:
         return
     if interactive() and not out.json:
@@ -143,9 +163,9 @@ def confirm_unverified(
         for rule in rules:
             out.line(f"Without asking, since you always allowed it: {rule}", style="yellow")
         out.line(
-            "Anybody in control of their mailbox or of the broker could be asking. Compare the fingerprint with them"
+            "Anybody who controls their mailbox or the broker could be asking. First compare the fingerprint with them,"
         )
-        out.line("by telephone or in person first: they see it in `dispatch whoami`.")
+        out.line("by phone or in person: `dispatch whoami` shows it on their machine.")
         if confirm("Grant it?"):
             return
     raise Forbidden(f"not granted: {grants}", fix="compare the fingerprint with them, then add --yes-unverified")

@@ -51,9 +51,11 @@ def _text_options(command: F) -> F:
     default=DEFAULT_EXPIRES,
     show_default=True,
     metavar="SECONDS|1h",
-    help=f"How long it may wait to be accepted: {MIN_EXPIRES} to {MAX_EXPIRES} seconds, or like 30m, 24h.",
+    help=f"How long the recipient has to accept it: {MIN_EXPIRES} to {MAX_EXPIRES} seconds, or 30m, 24h.",
 )
-@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="A pair for the recipient to see; may be repeated.")
+@click.option(
+    "--meta", multiple=True, metavar="KEY=VALUE", help="A key and value for the recipient to see; may be repeated."
+)
 @click.option(
     "--file",
     "files",
@@ -62,11 +64,11 @@ def _text_options(command: F) -> F:
     type=click.Path(path_type=Path),
     help="A file to send along; may be repeated.",
 )
-@click.option("--link", "links", multiple=True, metavar="URL", help="Something to read; may be repeated.")
+@click.option("--link", "links", multiple=True, metavar="URL", help="A URL to read; may be repeated.")
 @_text_options
-@click.option("--device", default="", metavar="PEER_ID", help="Which of the recipient's devices.")
-@click.option("--parent", default="", metavar="ID", help="The dispatch that this one follows.")
-@click.option("--wait", is_flag=True, help="Wait for the end and print the result; exit 0 only when completed.")
+@click.option("--device", default="", metavar="PEER_ID", help="The recipient's device to send it to.")
+@click.option("--parent", default="", metavar="ID", help="The dispatch that this one follows up on.")
+@click.option("--wait", is_flag=True, help="Wait until it ends and print the result; exit with 0 only if it completed.")
 @raw_option
 @pass_app
 def send(
@@ -86,7 +88,7 @@ def send(
 ) -> int:
     """Send TASK, verbatim, to RECIPIENT: a contact's e-mail address or alias. `-` reads the task from standard input.
 
-    Returns at once; the task waits here until the recipient's machine is up, and there until they accept it.
+    Returns at once. The task waits here until the recipient's machine is online, and there until they accept it.
     """
     _refuse_swapped(recipient, task)
     words = without_mark(from_stdin(task, verbatim=True))
@@ -178,7 +180,7 @@ def _readable(path: Path) -> Path:
     """Return the absolute path, since the daemon, which reads the file, has another working directory."""
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises for a name that is too long
         there = os.path.exists(path)  # noqa: PTH110 - as above
-        wrong = f"{path} is not a plain file" if there else f"there is no file {path}"
+        wrong = f"{path} is not a regular file" if there else f"there is no file {path}"
         raise Invalid(wrong, fix="check the path; `--file` takes one file, and may be repeated")
     return path.absolute()
 
@@ -187,15 +189,15 @@ def _show_sent(app: App, recipient: str, document: Document) -> None:
     app.out.line(f"dispatched {short(document['dispatch_id'])} to {recipient} ({string(document.get('status'))})")
     deadline = when_exactly(document.get("expires_at"))
     if document.get("peer_online"):
-        app.out.line(f"they are online; the time to accept it ends {deadline}")
+        app.out.line(f"they are online; unless they accept it, it expires {deadline}")
     else:
-        app.out.line(f"they are not online: it is delivered when they are, and expires {deadline}")
+        app.out.line(f"they are not online; it is delivered when they are, and expires {deadline}")
     if document.get("left_out"):
         names = string(document["left_out"])
-        app.out.line(f"left out, as their device does not understand it: {names}", style="yellow")
+        app.out.line(f"left out, because their version of dispatch does not know it: {names}", style="yellow")
     if document.get("unverified"):
         app.out.warn(
-            f"the key of {recipient} is not verified: whoever runs the broker or reads their mail could be behind it. "
-            f"Compare its fingerprint with them: {string(document['unverified'])}"
+            f"the key of {recipient} is not verified: it could belong to whoever runs the broker or reads their mail. "
+            f"Compare this fingerprint with them, by phone or in person: {string(document['unverified'])}"
         )
     app.out.note(f"to follow it: `dispatch watch {short(document['dispatch_id'])}`")

@@ -25,10 +25,10 @@ from peer.dispatches.asking import rule_text
     "dispatch contacts add-address bob@example.org /ip4/192.0.2.7/tcp/4001",
 )
 @limit_option
-@click.option("--before", metavar="ID", help="The next page: the trust_link_id that `next` of this one names.")
+@click.option("--before", metavar="ID", help="Only those after this trust_link_id: the next page.")
 @click.pass_context
 def contacts(ctx: click.Context, limit: int | None, before: str | None) -> None:
-    """List the trust edges both ways: who may dispatch to me, and to whom I may."""
+    """List the trust edges both ways: who may dispatch to you, and to whom you may dispatch."""
     if ctx.invoked_subcommand is not None:
         return
     app = ctx.find_object(App)
@@ -42,7 +42,7 @@ def contacts(ctx: click.Context, limit: int | None, before: str | None) -> None:
         [
             [
                 string(row.get("peer")) + (f" ({row['alias']})" if row.get("alias") else ""),
-                "they → me" if row.get("direction") == "incoming" else "me → them",
+                "they → you" if row.get("direction") == "incoming" else "you → them",
                 string(row.get("status")),
                 scope_line(row.get("scopes")),
                 string(bool(row.get("peer_online"))),
@@ -57,7 +57,7 @@ def contacts(ctx: click.Context, limit: int | None, before: str | None) -> None:
     note_of_more(app, document)
     typed = {each: row for row in document["trust"] for each in row.get("addresses_typed") or []}
     if typed:
-        app.out.line("addresses that you typed", style="bold")
+        app.out.line("addresses that you added", style="bold")
         app.out.table(
             ["peer", "address"],
             [[string(row.get("peer")), string(each)] for each, row in typed.items()],
@@ -65,7 +65,7 @@ def contacts(ctx: click.Context, limit: int | None, before: str | None) -> None:
             empty="",
         )
     if blocked := document.get("blocked"):
-        app.out.line(f"blocked: {string(blocked)} (`dispatch unblock PEER` takes it back)")
+        app.out.line(f"blocked: {string(blocked)} (to undo it: `dispatch unblock PEER`)")
 
 
 def _path(row: Mapping[str, object]) -> str:
@@ -80,20 +80,20 @@ address_argument = click.argument("multiaddr", metavar="MULTIADDR")
 
 @contacts.command(
     "add-address",
-    short_help="Reach PEER at an address of my own choice.",
+    short_help="Reach PEER at an address of your choice.",
     example="dispatch contacts add-address bob@example.org /ip4/192.0.2.7/tcp/4001",
 )
 @click.argument("peer", shell_complete=everyone)
 @address_argument
 @pass_app
 def add_address(app: App, peer: str, multiaddr: str) -> None:
-    """Reach PEER at an address of my own choice first, whatever PEER announces.
+    """Try to reach PEER at an address of your choice first, before those that PEER announces.
 
-    MULTIADDR is an IP address and a port of TCP, of any network. It is for every device that PEER has now, unless its
+    MULTIADDR is an IP address and a TCP port, on any network. It stands for every device that PEER has now, unless its
     /p2p/ part names one.
     """
     document = app.ask(lambda client: client.add_address(peer, multiaddr))
-    _show_done(app, document, f"{string(document['peer'])} is looked for at {string(document['address'])} first")
+    _show_done(app, document, f"{string(document['peer'])} is tried at {string(document['address'])} first")
 
 
 @contacts.command("remove-address", example="dispatch contacts remove-address bob@example.org /ip4/192.0.2.7/tcp/4001")
@@ -101,9 +101,9 @@ def add_address(app: App, peer: str, multiaddr: str) -> None:
 @address_argument
 @pass_app
 def remove_address(app: App, peer: str, multiaddr: str) -> None:
-    """Forget an address that I typed for PEER."""
+    """Forget an address that you added for PEER."""
     document = app.ask(lambda client: client.remove_address(peer, multiaddr))
-    _show_done(app, document, f"{string(document['peer'])} is looked for at {string(document['address'])} no more")
+    _show_done(app, document, f"{string(document['peer'])} is no longer tried at {string(document['address'])}")
 
 
 @click.command(
@@ -111,24 +111,24 @@ def remove_address(app: App, peer: str, multiaddr: str) -> None:
 )
 @click.argument("peer", shell_complete=everyone)
 @click.argument("name", required=False)
-@click.option("--remove", is_flag=True, help="Take the alias away.")
+@click.option("--remove", is_flag=True, help="Remove the alias.")
 @pass_app
 def alias(app: App, peer: str, name: str | None, remove: bool) -> None:
-    """Call a contact by a NAME of your own, which every command takes instead of the address. It is told to nobody."""
+    """Give a contact a NAME of your own, which every command takes instead of the address. Nobody else sees it."""
     if (name is None) is not remove:
         raise click.UsageError("give a NAME, or --remove")
     document = app.ask(lambda client: client.name_contact(peer, name or ""))
     if app.out.json:
         app.out.document(document)
     elif name:
-        app.out.line(f"{string(document['peer'])} is {string(document['alias'])} here")
+        app.out.line(f"{string(document['peer'])} is called {string(document['alias'])} here")
     else:
         app.out.line(f"{string(document['peer'])} has no alias")
 
 
 @click.group(cls=DispatchGroup, example="dispatch trust show alice@example.org")
 def trust() -> None:
-    """Show, change or end what I granted to someone."""
+    """Show, change or end what you granted to someone."""
 
 
 peer_argument = click.argument("peer", shell_complete=inviters)
@@ -140,7 +140,7 @@ peer_argument = click.argument("peer", shell_complete=inviters)
 @peer_argument
 @pass_app
 def show(app: App, peer: str) -> None:
-    """Show what PEER may do on this machine, with the rules that `always` has stored."""
+    """Show what PEER may do on this machine, and the rules that `--always` stored."""
     _show(app, app.ask(lambda client: client.trust(peer)))
 
 
@@ -155,11 +155,11 @@ def show(app: App, peer: str) -> None:
     "--remove-rule",
     type=int,
     metavar="RULE",
-    help="Remove a rule that `always` stored, by its number in `trust show`. Runs that are under way ask again too.",
+    help="Remove a rule that `--always` stored, by its number in `dispatch trust show`; running tasks lose it too.",
 )
 @pass_app
 def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, **flags: object) -> None:
-    """Change what PEER may do here. What is not said stays as it is; with nothing said, shows it."""
+    """Change what PEER may do here. What you leave out stays as it is; without options, it shows the scope."""
     changes = given_scope(flags)
     if remove_rule is not None:
         changes["remove_rule"] = remove_rule
@@ -189,7 +189,7 @@ def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, 
 @peer_argument
 @pass_app
 def pause(app: App, peer: str) -> None:
-    """Refuse what PEER sends until I resume."""
+    """Refuse what PEER sends until you resume."""
     _show_done(app, app.ask(lambda client: client.pause_trust(peer)), f"paused: {peer} may not dispatch to you for now")
 
 
@@ -197,15 +197,15 @@ def pause(app: App, peer: str) -> None:
 @peer_argument
 @pass_app
 def resume(app: App, peer: str) -> None:
-    """Let PEER dispatch to me again, as before the pause."""
+    """Let PEER dispatch to you again, as before the pause."""
     _show_done(app, app.ask(lambda client: client.resume_trust(peer)), f"resumed: {peer} may dispatch to you again")
 
 
-@trust.command("revoke", short_help="End what I granted to PEER.", example="dispatch trust revoke alice@example.org")
+@trust.command("revoke", short_help="End what you granted to PEER.", example="dispatch trust revoke alice@example.org")
 @peer_argument
 @pass_app
 def revoke(app: App, peer: str) -> None:
-    """End what I granted to PEER: running work is killed, the rest refused. Works without the daemon too."""
+    """End what you granted to PEER: running work is killed, and the rest is refused. Works without the daemon too."""
     try:
         document = app.client.revoke_trust(peer)
     except DaemonUnreachable:
@@ -214,7 +214,9 @@ def revoke(app: App, peer: str) -> None:
         from peer.programs import offline_revoke
 
         document = offline_revoke.revoke(app.folder, peer)
-        app.out.note("the daemon is not running: the revocation is stored, and in force before it does anything else")
+        app.out.note(
+            "the daemon is not running: the revocation is stored, and applies before the daemon does anything else"
+        )
     _show_done(app, document, f"revoked: {peer} may no longer dispatch to you")
 
 
@@ -245,7 +247,7 @@ def _show(app: App, document: Document) -> None:
         "verified": string(bool(document.get("verified"))),
         "fingerprint": string(document.get("fingerprint")),
         **scope_pairs(document),
-        "a run": _budgets(document.get("budgets") or {}),
+        "per run": _budgets(document.get("budgets") or {}),
     }
     app.out.pairs({name: value for name, value in known.items() if name != "fingerprint" or value != "-"})
     show_network(app.out, document.get("scopes"))
@@ -253,7 +255,7 @@ def _show(app: App, document: Document) -> None:
     rules = document.get("rules") or []
     if rules:
         app.out.line(
-            "rules stored by `always` (to forget one: `dispatch trust edit PEER --remove-rule RULE`)", style="bold"
+            "rules stored by `--always` (to remove one: `dispatch trust edit PEER --remove-rule RULE`)", style="bold"
         )
         app.out.table(
             ["rule", "allows", "since"],
@@ -262,7 +264,9 @@ def _show(app: App, document: Document) -> None:
             empty="",
         )
     if servers := document.get("pinned_servers"):
-        app.out.line("MCP servers as you granted them: another command or other tools ask you anew", style="bold")
+        app.out.line(
+            "MCP servers as you granted them; if a command or its tools change, you are asked again", style="bold"
+        )
         app.out.table(
             ["server", "started as", "tools"],
             [

@@ -18,10 +18,10 @@ from cli.output import interactive
 @raw_option
 @pass_app
 def watch(app: App, dispatch_id: str, raw: bool) -> None:
-    """Follow one dispatch until it ends, from its first event on. Ctrl-C stops watching, never the run.
+    """Follow one dispatch live, from its first event until it ends. Ctrl-C stops watching, not the run.
 
-    On a terminal, the calls of a run that was sent to me are asked here. With --json, one document a line: {"kind",
-    "id", "data"}.
+    On a terminal, you are asked here about the tool calls of a dispatch that was sent to you. With --json, it prints
+    one document a line: {"kind", "id", "data"}.
     """
     identity = app.ask(lambda client: resolve(client, dispatch_id))
     if app.out.json:

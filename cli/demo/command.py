@@ -29,14 +29,14 @@ GRANTED = "Read,Glob,Grep,Write"
     sign_in=False,
     example="dispatch demo\ndispatch demo --yes\ndispatch demo --json\ndispatch demo --live",
 )
-@click.option("--yes", is_flag=True, help="Answer the approvals by itself; so it does without a terminal.")
-@click.option("--live", is_flag=True, help="Use my own model credentials and the real model, at my cost.")
+@click.option("--yes", is_flag=True, help="Allow every tool call without asking; the default without a terminal.")
+@click.option("--live", is_flag=True, help="Use your own model key and the real model, at your cost.")
 @pass_app
 def demo(app: App, yes: bool, live: bool) -> int:
     """Show one dispatch from Alice to Bob on this machine, from the invitation to the signed result.
 
     Everything is real: a broker, two daemons, signatures, the sandbox, the claude program. Only the model's words are
-    scripted, unless --live. Nothing of it touches your own state folder.
+    scripted, unless you give --live. Your own state folder is not touched.
     """
     began = time.monotonic()
     asks = interactive() and not yes and not app.out.json
@@ -48,9 +48,7 @@ def demo(app: App, yes: bool, live: bool) -> int:
     else:
         good = document["status"] == "completed" and document["signatures_valid"]
         app.out.line()
-        app.out.line(
-            f"{'done' if good else 'not as it should be'}, in {document['seconds']} s", style="green" if good else "red"
-        )
+        app.out.line(f"{'done' if good else 'failed'}, in {document['seconds']} s", style="green" if good else "red")
     return 0 if document["status"] == "completed" and document["signatures_valid"] else 1
 
 
@@ -89,7 +87,7 @@ class _Demo:
         self._print(f"$ dispatch accept-invitation - --tools {GRANTED} --paths …/till --approval manual")
         self._until("the trust edge", lambda: _active(alice, granted["trust_link_id"]))
         self._until("the confirmation", lambda: _active(bob, granted["trust_link_id"]))
-        self._print("the edge is confirmed: both keys pinned by the address, the scope kept by Bob alone")
+        self._print("the trust edge is confirmed: the address pinned both keys, and only Bob keeps the scope")
 
         self._heading("Alice sends a task with a file")
         sent = alice.client.send(scenario.BOB, scenario.TASK, files=[str(attachment)], deliverable=scenario.DELIVERABLE)
@@ -98,13 +96,13 @@ class _Demo:
         self._until("the inbox", lambda: _in_inbox(bob, dispatch_id))
         self._print("signed by Alice's device, delivered to Bob's inbox, the file verified; nothing runs yet")
 
-        self._heading("Bob accepts, and is asked for every tool call")
+        self._heading("Bob accepts, and is asked about every tool call")
         suggestion = bob.client.dispatch(dispatch_id)["suggestion"] or {}
         if suggestion.get("pinned"):
             self._print(f"runs in {suggestion['cwd']}: {suggestion['reason']}")
         if self._asks and not confirm("Accept it?"):
             bob.client.decline(dispatch_id, reason="declined in the demo")
-            raise Forbidden("you declined the dispatch: nothing ran", fix="`dispatch demo` starts it anew")
+            raise Forbidden("you declined the dispatch: nothing ran", fix="to start again: `dispatch demo`")
         accepted = bob.client.accept(dispatch_id)
         self._follow(bob, accepted)
 
@@ -119,7 +117,7 @@ class _Demo:
         sandbox = bob.client.whoami()["sandbox"]
         if not sandbox.get("tier"):
             raise Unavailable(
-                f"the sandbox cannot be built here, so nothing is run: {sandbox.get('reason')}", fix=sandbox.get("fix")
+                f"the sandbox cannot be built here, so nothing runs: {sandbox.get('reason')}", fix=sandbox.get("fix")
             )
         self._print(f"Bob's sandbox is proven: {sandbox['tier']}")
 
@@ -150,7 +148,7 @@ class _Demo:
             home = self._processes.home_of("alice")
             proven = receipts.verify(open_receipt(home, load(home).device_set, final["dispatch_id"]))
             valid = proven.complete
-            verdict = f"{proven.statements} signed statements check, {proven.events} events in one chain"
+            verdict = f"{proven.statements} signed statements verified, {proven.events} events in one chain"
         except DispatchError as error:
             valid, verdict = False, error.message
         returned = [self._content(file) for file in result.get("files", [])]
@@ -182,7 +180,7 @@ class _Demo:
         until = time.monotonic() + STEP_SECONDS
         while not ready():
             if time.monotonic() > until:
-                raise Unavailable(f"{what} did not come within {STEP_SECONDS:.0f} s", fix="run `dispatch doctor`")
+                raise Unavailable(f"{what} did not arrive within {STEP_SECONDS:.0f} s", fix="run `dispatch doctor`")
             time.sleep(0.05)
 
     def _heading(self, heading: str) -> None:
@@ -214,7 +212,7 @@ def _returned(app: App, dispatch_id: str) -> bool:
     if document["status"] in ("rejected", "declined", "cancelled", "expired"):
         raise Unavailable(
             f"the dispatch ended as {document['status']}: {document.get('message', '')}",
-            fix="run `dispatch demo` again; its folder, named above, has the logs",
+            fix="run `dispatch demo` again; if that does not help, run `dispatch doctor`",
         )
     return bool(document["result"]) and all(file["ready"] for file in document["result"]["files"])
 

@@ -164,7 +164,7 @@ class DemoProcesses:
                 break
         process.wait()
         last = " ".join("".join(output[-5:]).split())
-        raise Unavailable(f"a program of the demo ended at once: {last}", fix="run `dispatch doctor`")
+        raise Unavailable(f"a program of the demo stopped at once: {last}", fix="run `dispatch doctor`")
 
 
 @contextmanager

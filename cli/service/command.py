@@ -21,7 +21,7 @@ from peer.protocol.errors import Conflict, Invalid, Unavailable
 
 DAEMON = "dispatch-daemon"
 
-yes_option = click.option("--yes", is_flag=True, help="Do it without asking; needed where nobody can be asked.")
+yes_option = click.option("--yes", is_flag=True, help="Do it without asking; needed without a terminal.")
 
 
 @click.group(
@@ -30,7 +30,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do it without asking; nee
     example="dispatch service install\ndispatch service status\ndispatch service uninstall",
 )
 def service() -> None:
-    """Keep the daemon running: at each login, after a failure, and after logout if I choose so."""
+    """Keep the daemon running: from each login on, after a failure, and after logout if you choose."""
 
 
 @service.command(
@@ -38,20 +38,20 @@ def service() -> None:
     example="dispatch service install\ndispatch service install --linger --yes\ndispatch service install --show",
 )
 @click.option(
-    "--linger/--no-linger", default=None, help="Also run while I am logged out (`loginctl enable-linger`), or not."
+    "--linger/--no-linger", default=None, help="Also run while you are logged out (`loginctl enable-linger`), or not."
 )
 @click.option("--show", is_flag=True, help="Print what would be written, and change nothing.")
 @yes_option
 @pass_app
 def install(app: App, linger: bool | None, show: bool, yes: bool) -> None:
-    """Have my service manager run the daemon.
+    """Have your service manager run the daemon.
 
-    It gets a systemd user unit, or on macOS a launchd agent. What is written is shown first. It holds no key and no
-    token. Installing again replaces it and restarts the daemon: needed after dispatch has moved to another folder.
+    Installs a systemd user unit, or a launchd agent on macOS. It is shown before it is written, and holds no key and no
+    token. Installing again replaces it and restarts the daemon; do so after dispatch has moved to another folder.
     """
     kept_by = _manager(app)
     if linger and not kept_by.can_linger:
-        raise Invalid(f"{kept_by.name} runs such a service while you are logged in only", fix="leave out --linger")
+        raise Invalid(f"{kept_by.name} runs this service only while you are logged in", fix="leave out --linger")
     program = programs_folder() / DAEMON
     if not show:
         kept_by.check()
@@ -65,9 +65,9 @@ def install(app: App, linger: bool | None, show: bool, yes: bool) -> None:
         app.out.line(f"{kept_by.path}:")
         app.out.block(text, indent=4)
         for name, why in left_out.items():
-            app.out.line(f"${name} is not written there: {why}")
+            app.out.line(f"${name} is left out: {why}")
         if ours_lingers:
-            app.out.line("and lingering is turned on for you: your services run from the machine's start on")
+            app.out.line("lingering is turned on as well: your services then start with the machine, before you log in")
     if not show:
         if not yes:
             from cli.prompts import confirm
@@ -80,32 +80,32 @@ def install(app: App, linger: bool | None, show: bool, yes: bool) -> None:
         done = {"status": "shown" if show else "installed", "manager": kept_by.name, "path": str(kept_by.path)}
         app.out.document(done | {"text": text, "linger": ours_lingers, "left_out": left_out})
     elif not show:
-        app.out.line(f"installed; what it prints: {kept_by.logs}")
+        app.out.line(f"installed; to see its log: `{kept_by.logs}`")
         app.out.note("`dispatch service status` shows it, `dispatch doctor` checks every part")
 
 
 @service.command("status", example="dispatch service status\ndispatch service status --json")
 @pass_app
 def status(app: App) -> int:
-    """Show whether the service is there and runs.
+    """Show whether the service is installed and running.
 
-    Exits with 1 if it does not run.
+    Exits with 1 if it is not running.
     """
     kept_by = _manager(app)
     state = kept_by.state()
     if app.out.json:
         app.out.document({"manager": kept_by.name, "path": str(kept_by.path), **state._asdict()})
     elif not state.installed:
-        app.out.line("not installed (`dispatch service install` does it)")
+        app.out.line("not installed; to install it: `dispatch service install`")
     else:
         app.out.pairs(
             {
-                "runs": "yes" if state.running else "no",
+                "running": "yes" if state.running else "no",
                 "starts by itself": "yes" if state.enabled else "no",
-                "after logout": "goes on" if state.lingers else "stops",
+                "after logout": "keeps running" if state.lingers else "stops",
                 kept_by.name: state.detail,
                 "file": str(kept_by.path),
-                "what it prints": kept_by.logs,
+                "log": f"`{kept_by.logs}`",
             }
         )
     return 0 if state.running else 1
@@ -117,7 +117,7 @@ def status(app: App) -> int:
 def uninstall(app: App, yes: bool) -> None:
     """Stop the daemon and remove its service.
 
-    Lingering is turned off if installing turned it on. Everything else of dispatch stays.
+    Lingering is turned off if installing turned it on. Nothing else of dispatch is touched.
     """
     kept_by = _manager(app)
     if manager.written(kept_by.path) is None:
@@ -143,13 +143,17 @@ def _manager(app: App) -> Manager:
     if sys.platform == "linux":
         return Systemd()
     raise Unavailable(
-        f"no service manager of {sys.platform} is known", fix="have your own service manager start `dispatch-daemon`"
+        f"dispatch does not support the service manager of {sys.platform}",
+        fix="have your own service manager start `dispatch-daemon`",
     )
 
 
 def _may_ask(app: App, *, yes: bool) -> None:
     if not yes and (app.out.json or not interactive()):
-        raise Invalid("there is nobody to ask here", fix="look at `dispatch service install --show`, then add --yes")
+        raise Invalid(
+            "this asks first, and there is no terminal to ask on",
+            fix="look at `dispatch service install --show`, then add --yes",
+        )
 
 
 def _lingers(kept_by: Manager, wanted: bool | None, *, ask: bool) -> bool:
@@ -173,4 +177,6 @@ def _refuse_a_second_daemon(app: App, kept_by: Manager) -> None:
         with state_lock(app.folder):
             pass
     except AlreadyRunning as error:
-        raise Conflict(error.message, fix="stop that one first (Ctrl-C where it runs), then install again") from error
+        raise Conflict(
+            error.message, fix="stop that one first (Ctrl-C where it runs), then run `dispatch service install` again"
+        ) from error

@@ -29,10 +29,10 @@ def kept(env: Mapping[str, str]) -> dict[str, str]:
 
 def left_out(env: Mapping[str, str]) -> dict[str, str]:
     """The variables that are set, that the daemon reads, and that a service does not get: why, and what helps."""
-    found = {name: f"it is secret: {fix}" for name, fix in SECRETS.items() if env.get(name)}
+    found = {name: f"it is secret; save it with {fix}" for name, fix in SECRETS.items() if env.get(name)}
     for name in ADDRESSES:
         if env.get(name) and not _is_plain(env[name]):
-            found[name] = "the address holds a password: set it in config.json (`dispatch config list`)"
+            found[name] = "the address holds a password; set it in config.json instead (see `dispatch config list`)"
     return found
 
 

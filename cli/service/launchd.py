@@ -35,7 +35,7 @@ class Launchd:
         if run("launchctl", "print", _domain()).returncode:
             raise Unavailable(
                 "launchd has no session for this login",
-                fix="log in at the Mac's own screen, and try again in a terminal",
+                fix="log in on the Mac itself, and try again in a terminal there",
             )
 
     def render(self, program: Path, environment: Mapping[str, str], *, linger: bool) -> str:
@@ -65,7 +65,7 @@ class Launchd:
     def install(self, text: str, *, linger: bool) -> None:
         manager.write(self.path, text)
         run("launchctl", "bootout", _service())
-        see = "`dispatch service uninstall` takes it back"
+        see = "to undo this: `dispatch service uninstall`"
         need("launchctl", "bootstrap", _domain(), str(self.path), fix=see)
 
     def uninstall(self) -> bool:

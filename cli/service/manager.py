@@ -92,7 +92,9 @@ def written(path: Path) -> str | None:
     except OSError as error:
         raise Unavailable(f"can't read {path}: {error.strerror}", fix="check its permissions") from error
     if MARK not in text:
-        raise Conflict(f"{path} was not made by dispatch", fix="look at it, and move it away if you do not need it")
+        raise Conflict(
+            f"{path} was not made by dispatch", fix="look at it, and move it away if you do not need it; then try again"
+        )
     return text
 
 

@@ -83,7 +83,7 @@ class Systemd:
     def render(self, program: Path, environment: Mapping[str, str], *, linger: bool) -> str:
         if any(each in str(program) for each in "\"'\\"):
             raise Invalid(
-                f"systemd starts no program whose path has a quote or a backslash: {program}",
+                f"systemd cannot start a program with a quote or a backslash in its path: {program}",
                 fix="install dispatch in a folder with a plainer name",
             )
         return TEMPLATE.format(
@@ -106,7 +106,7 @@ class Systemd:
         ours = _lingers_by_us(manager.written(self.path))
         if linger:
             # First, since it may be refused: then nothing was changed.
-            fix = f"`sudo loginctl enable-linger {_user()}`, then install without --linger"
+            fix = f"run `sudo loginctl enable-linger {_user()}`, then install without --linger"
             need("loginctl", "enable-linger", _user(), fix=fix)
         try:
             manager.write(self.path, text)
@@ -114,7 +114,7 @@ class Systemd:
             if linger and not ours:
                 run("loginctl", "disable-linger", _user())
             raise
-        see = f"see `systemctl --user status {UNIT}`; `dispatch service uninstall` takes it back"
+        see = f"see `systemctl --user status {UNIT}`; to undo this: `dispatch service uninstall`"
         need("systemctl", "--user", "daemon-reload", fix=see)
         need("systemctl", "--user", "enable", UNIT, fix=see)
         run("systemctl", "--user", "reset-failed", UNIT)  # of earlier attempts, which would count to the limit

@@ -28,11 +28,10 @@ STEPS: dict[Name, Callable[[App], None]] = {
 @click.command(cls=DispatchCommand, example="dispatch setup\ndispatch setup --json")
 @pass_app
 def setup(app: App) -> int:
-    """Go through all that this machine needs: broker, daemon, model key, project folders, and a demo if I like.
+    """Set up this machine: broker, daemon, model key, project folders, and a demo if you like.
 
-    What is there already is shown and left as it is; every step can be skipped, and it can be run again at any time.
-    Without a terminal it says what is missing and which commands do it. Exit 1 while something is missing that nothing
-    works without.
+    What is already set up is shown and left as it is. You can skip any step, and run this again at any time. Without a
+    terminal, it lists what is missing, with the command for each. Exits with 1 while something essential is missing.
     """
     if not interactive() or app.out.json:
         return _show(app)
@@ -52,9 +51,9 @@ def _do(app: App, part: Part) -> None:
         STEPS[part.name](app)
     except DispatchError as error:
         app.out.error(error)
-        app.out.line(f"left as it is: {part.detail}; later: `{part.command}`", indent=2)
+        app.out.line(f"not done: {part.detail}; to do it later: `{part.command}`", indent=2)
     except NoAnswer:
-        app.out.line(f"skipped; later: `{part.command}`", indent=2)
+        app.out.line(f"skipped; to do it later: `{part.command}`", indent=2)
 
 
 def _show(app: App) -> int:
@@ -74,9 +73,9 @@ def _end(app: App) -> int:
     app.out.line()
     missing = [part for part in parts if part.needed and not part.done]
     for part in missing:
-        app.out.line(f"still missing: {part.name}, `{part.command}`", style="yellow")
+        app.out.line(f"still missing: {part.name} (`{part.command}`)", style="yellow")
     if missing:
-        app.out.line("`dispatch setup` goes on from here")
+        app.out.line("to continue: `dispatch setup`")
         return 1
     app.out.line("this machine is set up", style="green")
     for part in parts:

@@ -39,12 +39,12 @@ def sign_in(app: App) -> None:
 
     known = settings.resolve(app.folder, broker=app.broker).broker
     if known:
-        app.out.line(f"the broker: {known}", indent=2)
+        app.out.line(f"broker: {known}", indent=2)
     else:
         say(
             app,
-            "A broker tells your contacts' machines where yours is, and sees no task. Whoever invited you can name "
-            "theirs; `dispatch-rendezvous serve` hosts one.",
+            "A broker tells your contacts' machines where to find yours. It never sees a task. Use the broker of "
+            "whoever invited you, or host one: `dispatch-rendezvous serve`.",
         )
         known = _asked_for(app, "The broker's address, https://… (Enter: skip): ", settings.broker_url)
     sign_in_there(app, known, None, no_browser=False, label=None, beside=False)
@@ -52,11 +52,11 @@ def sign_in(app: App) -> None:
 
 def start_daemon(app: App) -> None:
     """Have the service manager run the daemon, or start it until the machine is restarted."""
-    say(app, "The daemon receives what is sent to you while you do something else.")
-    app.out.line("1  at each login, as a service of yours", indent=2)
-    app.out.line("2  now, until this machine is restarted", indent=2)
+    say(app, "The daemon receives, runs and sends dispatches for you in the background.")
+    app.out.line("1  at each login, as a service", indent=2)
+    app.out.line("2  now, until this machine restarts", indent=2)
     app.out.line("3  not now", indent=2)
-    answer = choose(app.out, "Run it?", ["1", "2", "3"], default="1")
+    answer = choose(app.out, "When should it run?", ["1", "2", "3"], default="1")
     if answer == "3":
         raise NoAnswer
     if answer == "1":
@@ -75,8 +75,8 @@ def set_model_key(app: App) -> None:
 
     say(
         app,
-        "The agent that runs tasks here needs a key for its model: an API key, or `Bearer TOKEN` of a gateway. It "
-        "stays on this machine, in the OS keychain if there is one; no run sees it.",
+        "The agent that runs tasks here needs a key for its model: an API key, or `Bearer TOKEN` for a gateway. "
+        "It stays on this machine, in the OS keychain if there is one, and no run can see it.",
     )
     for _ in range(TRIES):
         given = getpass.getpass("  The key (not shown; Enter: skip): ").strip()
@@ -103,8 +103,8 @@ def name_projects(app: App) -> None:
     usual = next((home / name for name in USUAL_FOLDERS if (home / name).is_dir()), None)
     say(
         app,
-        "A task may name a project; it is looked for in these folders. A contact gets into none that you "
-        "did not grant.",
+        "A task may name a project, which dispatch then looks for in these folders. Naming a folder here gives nobody "
+        "access to it.",
     )
     enter = f"Enter: {usual}, - for none" if usual else "Enter: none"
     for _ in range(TRIES):
@@ -131,7 +131,7 @@ def say(app: App, words: str, *, indent: int = 2) -> None:
 
 def offer_demo(app: App) -> None:
     """Offer the demo, once this machine is set up."""
-    if confirm("Watch one dispatch from invitation to result, with nothing of yours (a minute)?"):
+    if confirm("Watch one dispatch from invitation to result, without touching anything of yours (about a minute)?"):
         from cli.demo.command import demo
 
         click.get_current_context().invoke(demo, yes=False, live=False)
@@ -156,18 +156,18 @@ def _refusal(app: App, changed: Settings) -> DispatchError | None:
     from peer.machine import model_route
 
     described = msgspec.json.encode(model_route.model(changed))
-    app.out.line("asking the model's API whether it takes the key …", indent=2, style="dim")
+    app.out.line("checking the key with the model's API …", indent=2, style="dim")
     try:
         answer = asked("--model", changed.runtime, given=described)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        app.out.warn(f"the key could not be tried: {error}")
+        app.out.warn(f"could not check the key: {error}")
         return None
     if (problem := answer.get("error")) is None:
         app.out.line(str(answer["detail"]), indent=2)
         return None
     if problem["code"] == 401:
         return Invalid(str(problem["message"]), fix=str(problem["fix"]))
-    app.out.warn(f"the key could not be tried: {problem['message']}; {problem['fix']}")
+    app.out.warn(f"could not check the key: {problem['message']}; {problem['fix']}")
     return None
 
 
@@ -212,9 +212,11 @@ def _wait_until_it_answers(app: App, ended: Callable[[], str] = lambda: "") -> N
             return  # it runs, and goes on as this device's node once this machine has signed in
         except DispatchError as error:
             if time.monotonic() > until:
-                raise Unavailable(f"the daemon does not answer: {error.message}", fix="`dispatch doctor`") from error
+                raise Unavailable(
+                    f"the daemon does not answer: {error.message}", fix="run `dispatch doctor`"
+                ) from error
         if said := ended():
-            raise Unavailable(f"the daemon ended at once: {said}", fix=f"run `{DAEMON}` here and read what it says")
+            raise Unavailable(f"the daemon stopped at once: {said}", fix=f"to see why, run `{DAEMON}` here")
         if time.monotonic() > until:
-            raise Unavailable(f"the daemon has not answered within {STARTED_SECONDS:.0f} s", fix="`dispatch doctor`")
+            raise Unavailable(f"the daemon did not answer within {STARTED_SECONDS:.0f} s", fix="run `dispatch doctor`")
         time.sleep(LOOK_SECONDS)

@@ -72,19 +72,19 @@ CASES = {
         "POST /v1/contacts/alice@example.org/addresses",
         {"peer": "alice@example.org", "address": "/ip4/192.0.2.7/tcp/4001", "devices": ["12D3KooWAlice"]},
         "contacts add-address alice@example.org /ip4/192.0.2.7/tcp/4001",
-        "alice@example.org is looked for at /ip4/192.0.2.7/tcp/4001 first",
+        "alice@example.org is tried at /ip4/192.0.2.7/tcp/4001 first",
     ),
     "contacts remove-address": one(
         "DELETE /v1/contacts/alice@example.org/addresses",
         {"peer": "alice@example.org", "address": "/ip4/192.0.2.7/tcp/4001", "devices": ["12D3KooWAlice"]},
         "contacts remove-address alice@example.org /ip4/192.0.2.7/tcp/4001",
-        "no more",
+        "no longer tried",
     ),
     "alias": one(
         "PATCH /v1/contacts/alice@example.org",
         {"peer": "alice@example.org", "alias": "ally"},
         "alias alice@example.org ally",
-        "alice@example.org is ally here",
+        "alice@example.org is called ally here",
     ),
     "invite": one(
         "POST /v1/invitations",
@@ -127,7 +127,7 @@ CASES = {
         edge(),
         "trust show alice",
         "Write(/home/bob/shop/x)",
-        "with /home/bob/wt, shells see its repository /home/bob/main/.git, with all of its history",
+        "with /home/bob/wt, shells also see its repository /home/bob/main/.git, with all of its history",
         # Seen to fail with "budget output_bytes 104857600", where --output-mb takes 100.
         "60 minutes, 100 turns, 5 USD, 100 MB returned",
         "npx server-github",
@@ -385,8 +385,8 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
         # Seen to fail with "there is no file ." for a folder that is there.
         # Seen as a bug of dispatch.
         (["--file", "a" * 300], 2, "there is no file aaa"),
-        (["--file", "."], 2, ". is not a plain file"),
-        (["--file", "/dev/null"], 2, "/dev/null is not a plain file"),
+        (["--file", "."], 2, ". is not a regular file"),
+        (["--file", "/dev/null"], 2, "/dev/null is not a regular file"),
         (["--nonsense"], 2, "there is no option"),
     ],
 )
@@ -508,7 +508,7 @@ def test_empty_lists_say_so(cli: Cli, api: FakeApi) -> None:
     api["GET /v1/contacts"] = {"trust": []}
     api["GET /v1/approvals"] = page_of_calls()
     assert "sent to you" in cli("inbox").out
-    assert "you sent" in cli("sent").out
+    assert "sent by you" in cli("sent").out
     assert "dispatch invite" in cli("contacts").out
     assert "no tool call" in cli("approvals").out
     assert cli("approvals", "--json").document == []
@@ -530,8 +530,8 @@ def test_an_id_may_be_short(cli: Cli, api: FakeApi, given: str) -> None:
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [
-        ("aaaa7777", 422, f"fits 2: {SECOND} (alice@example.org), {THIRD} (alice@example.org)"),
-        ("0198c0de", 422, "fits 2: "),
+        ("aaaa7777", 422, f"matches 2: {SECOND} (alice@example.org), {THIRD} (alice@example.org)"),
+        ("0198c0de", 422, "matches 2: "),
         ("ffff", 404, "no dispatch 'ffff'"),
         ("555", 422, "is not a dispatch id"),
         ("not-hex!", 422, "is not a dispatch id"),
@@ -588,7 +588,7 @@ def test_watching_is_one_document_a_line(cli: Cli, api: FakeApi) -> None:
 def test_accept_without_a_terminal_warns_that_calls_will_wait(cli: Cli, api: FakeApi) -> None:
     prepare(api, CASES["accept"])
     outcome = cli(*CASES["accept"].args)
-    assert "warning: every tool call of this run now waits for you in `dispatch approvals`" in outcome.err
+    assert "warning: every tool call of this run waits for you in `dispatch approvals`" in outcome.err
 
 
 def test_a_suggested_folder_is_not_used_without_a_person(cli: Cli, api: FakeApi) -> None:
@@ -618,7 +618,7 @@ def test_accept_can_follow_without_a_terminal(cli: Cli, api: FakeApi) -> None:
     api[f"GET /v1/dispatches/{FIRST}"] = lambda _: next(answers)
     human = cli("accept", FIRST, "--follow")
     assert human.code == 0
-    assert "a call waits for you" in human.err
+    assert "a call is waiting for you" in human.err
     as_json = cli("accept", FIRST, "--follow", "--json")
     assert as_json.document == {**CASES["accept"].printed, **ENDED}
 

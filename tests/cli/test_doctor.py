@@ -216,7 +216,7 @@ def test_a_disk_that_is_full(cli: Cli, healthy: FakeApi, monkeypatch: pytest.Mon
     """Seen to fail where nobody looks."""
     monkeypatch.setattr(health, "LEAST_FREE_BYTES", 1 << 62)
     detail, fix = broken(cli("doctor", "--json"))["disk"]
-    assert "MB are free where" in detail and "free some space" in fix
+    assert "MB free on the disk of" in detail and "free some space" in fix
 
 
 def test_without_a_daemon_the_sandbox_is_still_proven(cli: Cli, prove: dict[str, Any]) -> None:

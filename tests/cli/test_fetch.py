@@ -58,7 +58,7 @@ def test_a_folder_that_is_there_is_left_alone(cli: Cli, api: FakeApi) -> None:
     assert (refused.code, refused.document["error"]["code"]) == (1, 409)
     forced = cli("fetch", FIRST, "--to", "out", "--force", "--json")
     assert (forced.code, forced.document["error"]["code"]) == (1, 409)
-    assert "b.txt is there already" in forced.document["error"]["message"]
+    assert "b.txt already exists" in forced.document["error"]["message"]
     assert [(path.name, path.read_text()) for path in Path("out").iterdir()] == [("b.txt", "mine")]
     Path("out/b.txt").rename("kept")
     assert cli("fetch", FIRST, "--to", "out", "--force").code == 0
@@ -103,7 +103,7 @@ def test_files_that_will_not_come(cli: Cli, api: FakeApi) -> None:
     gone = {"name": "b.txt", "size": 3, "sha256": "1" * 64, "ready": False, "withheld": True}
     returned(api, [here, gone])
     outcome = cli("fetch", FIRST)
-    assert outcome.code == 0 and "b.txt did not come" in outcome.err
+    assert outcome.code == 0 and "b.txt was not fetched" in outcome.err
     assert [path.name for path in Path("dispatch-abcd5555").iterdir()] == ["a.txt"]
     returned(api, [gone])
     outcome = cli("fetch", FIRST, "--to", "elsewhere", "--json")

@@ -30,7 +30,7 @@ def test_what_is_no_invitation_is_refused_before_anything_is_done(cli: Cli, link
 
 def test_a_token_alone_says_what_else_it_needs(cli: Cli) -> None:
     outcome = cli("join", TOKEN)
-    assert outcome.code == 2 and "at which broker" in outcome.err and "`dispatch join -`" in outcome.err
+    assert outcome.code == 2 and "which broker has" in outcome.err and "`dispatch join -`" in outcome.err
 
 
 def test_a_new_broker_is_named_before_it_is_asked(cli: Cli) -> None:

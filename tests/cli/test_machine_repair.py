@@ -88,7 +88,9 @@ def test_where_nobody_is_asked_nothing_is_run(
 def test_the_first_command_that_fails_is_the_last(cli: Cli, machine: Machine) -> None:
     machine.failing = "/a b"
     shown = cli("doctor", "--fix").out
-    assert len(machine.ran) == 1 and "ended with status 3; the rest was not run" in shown and "broken  sandbox" in shown
+    assert (
+        len(machine.ran) == 1 and "failed with status 3; the rest was not run" in shown and "broken  sandbox" in shown
+    )
 
 
 def test_root_needs_no_sudo(cli: Cli, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_it_says_what_waits(cli: Cli, api: FakeApi) -> None:
     assert [line.split("  ")[0] for line in outcome.out.splitlines()[:4]] == [
         "2 dispatches to decide on",
         "1 tool call to answer",
-        "1 run whose changes wait",
+        "1 run with changes to review",
         "3 invitations to answer",
     ]
     assert "`dispatch approvals`" in outcome.out
@@ -61,7 +61,7 @@ def test_without_a_daemon_it_says_what_the_store_holds_and_how_to_go_on(cli: Cli
 def test_where_nothing_waits_it_says_so(cli: Cli, api: FakeApi) -> None:
     cli.folder.write_private(cli.folder.store, b"")
     given(api)
-    assert cli().out.startswith("nothing waits for you\n")
+    assert cli().out.startswith("nothing is waiting for you\n")
 
 
 @pytest.mark.parametrize("words", [["trust", "edit"], ["send"], []])
@@ -73,7 +73,7 @@ def test_help_of_what_there_is_not(cli: Cli) -> None:
     outcome = cli("help", "snd")
     assert outcome.code == 2 and "did you mean `dispatch send`?" in outcome.err
     outcome = cli("help", "send", "more")
-    assert outcome.code == 2 and "no commands below" in outcome.err
+    assert outcome.code == 2 and "no subcommands" in outcome.err
 
 
 def test_the_version_is_a_command_too(cli: Cli) -> None:

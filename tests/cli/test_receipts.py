@@ -137,7 +137,7 @@ def test_one_without_the_events_says_so_wherever_it_goes(cli: Cli, parties: Part
     without its part."""
     with connection.writing(parties.alice.db) as db:
         retention.thin(db, parties.ended, parties.alice.context.clock())
-    words = "is not complete: the one batch of events that the result closes with is not part of it"
+    words = "is not complete: one batch of events is missing from it"
     made = cli("receipt", parties.ended, "--out", "x.receipt")
     assert made.code == 0 and words in made.err
     told = cli("receipt", parties.ended, "--out", "y.receipt", "--json")
@@ -186,7 +186,7 @@ def test_the_roots_that_are_known_are_compared(cli: Cli, parties: Parties, recei
     assert (one["sender"]["root"], one["recipient"]["root"]) == ("not checked", "matches")
     both = cli("verify-receipt", str(receipt), "--root", bob.digits, "--root", alice.digits.replace(" ", "")).out
     assert "not checked" not in both
-    assert both.count("the one you gave with --root") == 2
+    assert both.count("matches --root") == 2
     other = cli("verify-receipt", str(receipt), "--root", "1" * 40, "--root", bob.digits, "--json")
     assert (other.code, other.document["error"]["code"]) == (1, 409)
     assert "neither party" in other.document["error"]["message"]

@@ -63,11 +63,11 @@ def test_all_that_would_be_sent_is_shown_and_nothing_is_sent(cli: Cli, held: Fak
 
 
 def test_what_is_asked_for_is_sent(cli: Cli, held: FakeApi) -> None:
-    assert "sent what" in cli("release", FIRST).out
+    assert "released the result" in cli("release", FIRST).out
     assert "without its trace and its files" in cli("release", FIRST, "--without", "trace", "--without", "files").out
     assert [body["without"] for _, body in posted(held)] == [[], ["trace", "files"]]
     said = cli("status", FIRST)
-    assert "nothing of it is sent to" in said.out and "the answer" in said.out and "dispatch release" in said.err
+    assert "does not get it until you release it" in said.out and "the answer" in said.out and "dispatch release" in said.err
 
 
 def test_words_of_a_held_result_are_shown_and_never_obeyed(cli: Cli, api: FakeApi, held: FakeApi) -> None:
@@ -90,7 +90,7 @@ def test_a_followed_run_asks_what_becomes_of_its_result(
 ) -> None:
     with terminal("accept", FIRST) as screen:
         for key in keys:
-            assert "1  Send it to" in plain(screen.until("What becomes of the result?"))
+            assert "1  Send it to" in plain(screen.until("What should happen to the result?"))
             screen.until("] ")
             screen.type(f"{key}\n")
         assert screen.end() == 0

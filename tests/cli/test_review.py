@@ -98,7 +98,7 @@ def test_the_list_has_marked_ones_first_and_says_why(cli: Cli, reviewed: FakeApi
     one = cli("changes", FIRST, "--file", "/home/bob/shop/conftest.py").out
     assert "conftest.py" in one and "src/app.py" not in one and "+of it" in one
     assert json.loads(cli("changes", FIRST, "--json").out)["entries"] == ENTRIES
-    assert "no change is called x" in cli("changes", FIRST, "--file", "x").err
+    assert "this run has no change of x" in cli("changes", FIRST, "--file", "x").err
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_commits_say_where_they_come_to_and_how_they_are_merged(cli: Cli, api: F
     assert f"branch “a;b”: becomes dispatch/{FIRST}/branch-1" in said
     command = f"git -C /home/bob/shop merge dispatch/{FIRST}/branch-1"
     api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(landed=[".git/refs/heads"], merge=[command])
-    assert f"to take the commits into the branch that you are on: `{command}`" in cli("apply", FIRST, ".git").err
+    assert f"to merge the commits into your current branch: `{command}`" in cli("apply", FIRST, ".git").err
     api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(landed=[".git/refs/heads"], merge=[command], dry_run=True)
     assert command not in cli("apply", FIRST, ".git", "--dry-run").err
 
@@ -227,12 +227,12 @@ def test_a_followed_run_asks_once_at_its_end(
     reviewed[f"POST /v1/dispatches/{FIRST}/discard"] = {"dispatch_id": FIRST, "attempt": 1, "ok": True}
     with terminal("accept", FIRST) as screen:
         for key in keys:
-            shown = plain(screen.until("What becomes of these changes?"))
-            assert "conftest.py" in shown and "1  Put in place what has no mark" in shown
+            shown = plain(screen.until("What should happen to these changes?"))
+            assert "conftest.py" in shown and "1  Put the unmarked changes in place" in shown
             screen.until("] ")
             screen.type(f"{key}\n")
         left = "3 of 5 put in place, 2 wait" if asked else "5 wait"
-        assert f"changes in your folders: {left}" in plain(screen.until("to look at them"))
+        assert f"changes in your folders: {left}" in plain(screen.until("to see them"))
         assert screen.end() == 0
     decisions = [
         (each.path.rsplit("/", 1)[1], each.body)
@@ -252,7 +252,7 @@ def test_what_cannot_be_taken_back_is_said_before_it_is_put_in_place(
     assert words in cli("apply", FIRST, "--all").out
     before = len(api.asked)
     with terminal("apply", FIRST, "--all") as screen:
-        shown = plain(screen.until("Put it in place all the same?"))
+        shown = plain(screen.until("Put it in place anyway?"))
         assert words in shown and "in place now" not in shown
         screen.type(f"{key}\n")
         assert screen.end() == (0 if key == "y" else 1)

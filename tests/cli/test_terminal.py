@@ -225,7 +225,7 @@ def test_approvals_asks_each_call_at_a_terminal(cli: Cli, api: FakeApi) -> None:
     with terminal("approve", FIRST, "--always") as screen:
         assert "Write(/home/bob/shop/notes.md)" in screen.until("Store it? [y/N] ")
         screen.type("\n")
-        screen.until("nothing was answered")
+        screen.until("not answered")
         assert screen.end() == 1
     assert len(api.bodies("POST", f"/v1/approvals/{FIRST}/r-1")) == 1
 
@@ -255,7 +255,7 @@ def test_no_answer_in_time_leaves_it_denied(cli: Cli, api: FakeApi) -> None:
     call = approval(expires_in=0.2)
     run = Run(api, call)
     with terminal("accept", FIRST) as screen:
-        screen.until("no answer: the call is denied when its time is over")
+        screen.until("no answer: the call is denied when its time runs out")
         run.open.clear()
         for gate in run.gates.values():
             gate.set()
@@ -298,7 +298,7 @@ def test_a_run_that_was_left_is_taken_up_again(cli: Cli, api: FakeApi, command: 
         document(status="completed", result=result(status="completed")) if run.answers else document(status="running")
     )
     with terminal(*command) as screen:
-        assert ("abcd5555 runs already" in screen.until("Your answer?")) is (command[0] == "accept")
+        assert ("abcd5555 is already running" in screen.until("Your answer?")) is (command[0] == "accept")
         screen.type("1\n")
         assert screen.end() == 0
     assert run.answers == [{"decision": "allow", "grant": "once"}] and not run.accepted
@@ -323,7 +323,7 @@ def test_a_suggested_folder_is_confirmed_by_a_person(cli: Cli, api: FakeApi, key
 
     api[f"GET /v1/dispatches/{FIRST}"] = next_document
     with terminal("accept", FIRST) as screen:
-        assert "Find why the build fails" in screen.until("Where does it run? [1/2/0] ")
+        assert "Find why the build fails" in screen.until("Where should it run? [1/2/0] ")
         screen.type(f"{key}\n")
         assert screen.end() == 0
     assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept") == [body]
@@ -361,7 +361,7 @@ def test_a_link_of_the_persons_own_is_followed_without_a_question(cli: Cli, api:
 def test_no_follow_asks_nothing(cli: Cli, api: FakeApi) -> None:
     Run(api, approval())
     with terminal("accept", FIRST, "--no-follow") as screen:
-        screen.until("now waits for you in `dispatch approvals`")
+        screen.until("waits for you in `dispatch approvals`")
         assert screen.end() == 0
 
 
@@ -423,7 +423,7 @@ def test_everything_is_read_at_any_width(cli: Cli, api: FakeApi, columns: int) -
         with terminal(*command, columns=columns) as screen:
             assert screen.end() == (1 if command == ["approvals"] else 0)
             seen[command[0]] = plain(screen.shown)
-    scope = "alice@example.org they → me active manual ~/projects/parser; ends 2099-11-28"
+    scope = "alice@example.org they → you active manual ~/projects/parser; ends 2099-11-28"
     whole_words(seen["contacts"], columns, scope, "peer" if columns == 140 else "direction verified")
     whole_words(seen["inbox"], columns, WORDY, "abcd5555 pending alice@example.org")
     whole_words(seen["approvals"], columns, WORDY, LONG)
@@ -451,7 +451,7 @@ def test_choosing_a_scope(cli: Cli, api: FakeApi) -> None:
         assert "3  All: + Bash and every MCP server installed now (github)" in screen.until("Which? [1/2/3/4/5] ")
         screen.type("3\n")
         # Seen to fail while Enter was no answer, though the menu calls manual the default.
-        screen.until("Approval? [manual/review/auto, Enter: manual] ")
+        screen.until("Approval mode? [manual/review/auto, Enter: manual] ")
         screen.type("\n")
         screen.until("Restrict to which folders?")
         screen.type("/srv/shop\n")
@@ -482,11 +482,11 @@ def test_a_mistake_in_the_menu_costs_no_address(cli: Cli, api: FakeApi) -> None:
         for tools in ("Reed", "Read"):
             screen.until("Which? [1/2/3/4/5] ")
             screen.type("4\n")
-            screen.until("Tools, with commas: ")
+            screen.until("Tools, comma-separated: ")
             screen.type(f"{tools}\n")
             screen.until("MCP servers")
             screen.type("\n")
-            screen.until("Approval?")
+            screen.until("Approval mode?")
             screen.type("\n")
             screen.until("Restrict to which folders?")
             screen.type("\n")

@@ -152,7 +152,7 @@ def test_from_the_mail_to_the_first_result(
 
         told = alice.shell.run(f"dispatch invite {BOB}")
         alice.did("invited")
-        assert "the broker has mailed it" in told
+        assert "the broker mailed the invitation" in told
 
         text = bob.newest_mail("asks to send tasks")
         link = indented(text, r"https://\S+/join/\S+")
@@ -175,7 +175,7 @@ def test_from_the_mail_to_the_first_result(
         bob.did("pasted the join command")
         bob.sign_in()
         assert f"{ALICE} wants to be able to dispatch" in plain(bob.shell.until("Which? [1/2/3/4/5] "))
-        assert "on their device since" in alice.shell.run("dispatch invitations")
+        assert "received by their device" in alice.shell.run("dispatch invitations")
         alice.did("looked how far it is")
         parser = bob.home / "parser"
         parser.mkdir()

@@ -204,7 +204,7 @@ def test_an_id_is_known_by_any_end_of_it(part: slice, done: Scene) -> None:
 def test_a_part_that_fits_several_ids_is_refused_and_names_them(people: People, done: Scene) -> None:
     other = people.sent("Another")
     error = people.alice.refused("status", other[:4])
-    assert error["code"] == 422 and "fits" in error["message"] and other in error["message"]
+    assert error["code"] == 422 and "matches" in error["message"] and other in error["message"]
     people.alice.cli("cancel", other)
 
 

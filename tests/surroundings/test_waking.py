@@ -130,7 +130,7 @@ def test_contacts_meet_at_an_address_that_was_typed(reachable: Reachable) -> Non
     alice.state_of(dispatch_id, "pending")
     (row,) = alice.client.contacts()["trust"]
     assert row["addresses_typed"] == [listening] and row["peer_online"]
-    assert "addresses that you typed" in alice.cli("contacts")
+    assert "addresses that you added" in alice.cli("contacts")
     alice.cli("contacts", "remove-address", bob.email, listening)
     assert "addresses_typed" not in alice.client.contacts()["trust"][0]
 

@@ -58,7 +58,7 @@ def test_a_person_answers_on_a_terminal() -> None:
         assert "Write" in shown and "+    return whole - whole * discount_percent // 100" in shown
         terminal.type("1\n")
         told = plain(terminal.until("done, in"))
-        assert "returned file till.py" in told and "signed statements check" in told
+        assert "returned file till.py" in told and "signed statements verified" in told
         assert terminal.end() == 0
     finally:
         terminal.close()

@@ -87,7 +87,7 @@ def test_what_the_earlier_ones_hello_does_not_name_is_not_sent(both: tuple[Perso
     nina, owen = both
     heard(nina, owen, features=[])
     assert send(nina, owen, urgency="high")["left_out"] == ["urgency"]
-    assert "left out, as their device does not understand it: urgency" in nina.cli(
+    assert "left out, because their version of dispatch does not know it: urgency" in nina.cli(
         "send", owen.email, "Say hello", "--meta", "newer.urgency=high"
     )
     with pytest.raises(DispatchError, match="does not understand `no_network`") as refused:

@@ -48,7 +48,7 @@ def test_from_the_link_to_the_edge_and_again(world: World, tmp_path: Path) -> No
         shell.type(f"dispatch join '<{invited['page']}>'\n")
         assert f"the broker {world.broker.url}, which" in plain(shell.until("Your e-mail address: "))
         shell.type("bob@example.org\n")
-        shell.until("agree to the code ")
+        shell.until("with the code ")
         world.broker.approve(shell.until(", within"))
         shown = plain(shell.until("Which? [1/2/3/4/5] "))
         assert "alice@example.org wants" in shown and "fingerprint" in shown and "not verified" in shown
@@ -68,7 +68,7 @@ def test_from_the_link_to_the_edge_and_again(world: World, tmp_path: Path) -> No
         shell.type("~/parser\n")
         assert "next: " in plain(shell.until(PROMPT))
         again = shell.run(f"dispatch join {invited['page']}")
-        assert "accepted already: alice@example.org" in again and "Which?" not in again
+        assert "already accepted: alice@example.org" in again and "Which?" not in again
         assert sent_row(alice, invited["token"])["progress"] == "accepted"
         assert alice.cli("invitations", "--all").count("accepted") == 1
         assert alice.refused("join", str(invited["page"]))["code"] == 409

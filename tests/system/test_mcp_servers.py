@@ -143,7 +143,7 @@ def test_what_can_be_granted_is_said(recipient: Recipient, world: World) -> None
     assert menu["menu"][2]["mcp_servers"] == ["notes"]
     assert [line.partition(":")[0] for line in menu["mcp_servers_left_out"]] == ["remote"]
     shown = bob.cli("accept-invitation", invited["link"], status=2)
-    assert "not to be granted: remote" in shown + shown.errors
+    assert "cannot be granted: remote" in shown + shown.errors
     connect(nora, bob, mcp_servers="notes")
     [(command,)] = bob.rows(
         "SELECT command FROM edge_mcp_servers JOIN edges USING (edge_id) WHERE user_id = ?", nora.email

@@ -75,7 +75,7 @@ def test_nothing_leaves_before_it_is_sent_also_after_a_kill(pair: Pair, project:
     assert not knows(alice, canary)
     assert (project / "notes.md").exists() is False and bob.client.apply(identity, all=True)["ok"]
 
-    assert "sent what" in bob.cli("release", identity[-8:], "--without", "trace")
+    assert "released the result" in bob.cli("release", identity[-8:], "--without", "trace")
     ended = alice.state_of(identity, "completed")
     assert ended["status"] == "completed"
     told = alice.client.dispatch(identity)

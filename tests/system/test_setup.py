@@ -68,9 +68,9 @@ def test_it_leads_from_nothing_to_a_machine_that_is_set_up(newcomer: StateFolder
             terminal.type(f"{broker.url}\n")
             terminal.until("Your e-mail address: ")
             terminal.type("bob@example.org\n")
-            terminal.until("agree to the code ")
+            terminal.until("with the code ")
             broker.approve(terminal.until(", within"))
-            assert "bob@example.org" in plain(terminal.until("Run it? [1/2/3, Enter: 1] "))
+            assert "bob@example.org" in plain(terminal.until("When should it run? [1/2/3, Enter: 1] "))
             terminal.type("2\n")
             terminal.until("✓ running")
             terminal.until("The key (not shown; Enter: skip): ")
@@ -92,7 +92,7 @@ def test_it_leads_from_nothing_to_a_machine_that_is_set_up(newcomer: StateFolder
             terminal.close()
     ready = json.loads(dispatch("setup", "--json").stdout)
     assert ready["ready"] and all(part["done"] for part in ready["parts"])
-    assert dispatch().stdout.startswith("nothing waits for you\n")
+    assert dispatch().stdout.startswith("nothing is waiting for you\n")
 
 
 def test_every_step_can_be_skipped_and_is_there_the_next_time(newcomer: StateFolder) -> None:
@@ -100,13 +100,15 @@ def test_every_step_can_be_skipped_and_is_there_the_next_time(newcomer: StateFol
     try:
         terminal.until("(Enter: skip): ")
         terminal.type("\n")
-        assert "skipped; later: `dispatch login" in plain(terminal.until("Run it? [1/2/3, Enter: 1] "))
+        assert "skipped; to do it later: `dispatch login" in plain(
+            terminal.until("When should it run? [1/2/3, Enter: 1] ")
+        )
         terminal.type("2\n")
         assert "✓ running" in plain(terminal.until("The key (not shown; Enter: skip): ")), "it waits for the sign-in"
         terminal.type("\n")
         terminal.until("- for none): ")
         terminal.type("-\n")
-        assert "still missing: sign-in" in plain(terminal.until("goes on from here"))
+        assert "still missing: sign-in" in plain(terminal.until("to continue: `dispatch setup`"))
         assert terminal.end() == 1
     finally:
         terminal.close()

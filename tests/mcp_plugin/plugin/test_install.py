@@ -203,7 +203,7 @@ def test_without_the_program_it_says_what_to_do(machine: Machine, tmp_path: Path
         ("echo 'error: unknown command plugin' >&2; exit 1", "unknown command plugin"),
         ("echo '{}'", "not a list"),
         ('case "$*" in *list*) echo "[]" ;; *) echo \'{"outcome":"failed","message":"no room"}\' ;; esac', "no room"),
-        ('case "$*" in *list*) echo "[]" ;; *) echo \'{"outcome":"ok"}\' ;; esac', "did not take"),
+        ('case "$*" in *list*) echo "[]" ;; *) echo \'{"outcome":"ok"}\' ;; esac', "did not install"),
     ],
 )
 def test_a_program_that_fails_or_is_another_one(machine: Machine, tmp_path: Path, body: str, says: str) -> None:
