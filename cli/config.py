@@ -99,7 +99,7 @@ def set_(app: App, key: str, value: str) -> None:
     else:
         app.out.line(f"{key} = {string(shown)}")
         if key in ("model.name", "model.price") and model_route.unpriced(changed):
-            app.out.note("its price is not known: runs count its tokens as if it were the most expensive model")
+            app.out.note("its price is not known: limits in USD use the price of the most expensive known model")
             app.out.note(f"fix: {model_route.PRICE_FIX}")
         if reloaded and key in AT_START and changed != saved:
             app.out.note("the running daemon uses it once it is restarted")
