@@ -1,4 +1,7 @@
-"""Mistakes that people make on a command line, each with what leads out of it."""
+"""Mistakes that people make on a command line, each with what leads out of it.
+
+Those that the daemon finds, such as a contact whom nobody knows, are in tests/seed/test_mistakes.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import shlex
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.documents import FIRST, SECOND, row
+from tests.cli.documents import FIRST, SECOND, document, result, row
 from tests.cli.fake_api import FakeApi
 
 BOB = "bob@example.org"
@@ -40,6 +43,25 @@ MISTAKES = [
     ("accept-invitation", "TOKEN|ADDRESS|- is missing", "such as `dispatch accept-invitation"),
     ("config set mdel.api_key x", "unknown key 'mdel.api_key'", "did you mean `model.api_key`?"),
     ("-v", "there is no option '-v'", "did you mean `dispatch --version`?"),
+    ("status 8", "'8' is not a dispatch id", "4 or more of the first or last characters that `dispatch inbox` shows"),
+    (f"send {BOB} hi --meta ticket", "--meta takes KEY=VALUE, not 'ticket'", "`dispatch send --help`"),
+    (f"send {BOB} hi --background @notes.md", "there is no file notes.md", "check the path"),
+    ("approve abcd5555", "no tool call of abcd5555 waits for an answer", "`dispatch approvals`"),
+    ("deny abcd5555 toolu_x", "abcd5555 has no open request 'toolu_x'", "`dispatch approvals`"),
+    ("approve 12345678", "no dispatch '12345678' is known here", "`dispatch inbox --json`"),
+    ("approve aaaa7777", "is one that you sent: carol@example.org decides", "follow it: `dispatch watch aaaa7777`"),
+    ("accept-invitation xyz", "'xyz' is not an invitation's token or address", "that `dispatch invitations` shows"),
+    ("accept-invitation xyz --tools read", "'xyz' is not an invitation's token or address", "give the whole address"),
+    ("join xyz", "this is not the token of an invitation", "copy it whole, or see `dispatch invitations`"),
+    (f"alias {BOB}", "give a NAME, or --remove", "`dispatch alias --help`"),
+    ("config set roots /nope", "there is no folder /nope", "name folders that exist"),
+    ("config set port many", "port can't be 'many'", "0 to 65535"),
+    ("fetch abcd5555", "abcd5555 has returned no files (it is completed)", "see `dispatch status abcd5555`"),
+    ("verify-receipt nope", "there is no file nope", "check the path"),
+    ("login --broker http://b.example --email a@b.example", "is plain http", "use https://b.example"),
+    ("login --broker https://b.example --email me", "'me' is not an e-mail address", "write it like name@example.org"),
+    ("login --broker b.example --email a@b.example", "not a URL with http or https", "https://b"),
+    ("login", "no broker is known", "`dispatch login --broker https://…`"),
     ("inbox --stauts pending", "there is no option '--stauts'", "did you mean `--status`?"),
 ]
 
@@ -51,6 +73,8 @@ def test_a_mistake_leads_out(cli: Cli, api: FakeApi, typed: str, said: str, fix:
     api["GET /v1/dispatches"] = lambda asked: {
         "dispatches": [row(FIRST)] if asked.query["direction"] == "received" else sent
     }
+    api["GET /v1/approvals"] = {"approvals": [], "more": False}
+    api[f"GET /v1/dispatches/{FIRST}"] = document(status="completed", result=result())
     words = shlex.split(typed)
     outcome = cli(*words)
     assert outcome.code in (1, 2) and outcome.out == ""
@@ -63,3 +87,12 @@ def test_a_setting_that_is_not_set_says_so(cli: Cli) -> None:
     """Seen to fail with an empty line and nothing else."""
     said = cli("config", "get", "model.api_key")
     assert (said.code, said.out) == (0, "\n") and "it is not set" in said.err
+
+
+@pytest.mark.parametrize("group", ["trust", "config", "plugin", "service", "broker"])
+def test_a_group_alone_lists_its_commands(cli: Cli, group: str) -> None:
+    """In JSON an example leads out. Seen to fail with "Missing command." there, and no example."""
+    told = cli(group)
+    assert told.code == 2 and "Commands:" in told.err and f"dispatch {group} " in told.err
+    error = cli(group, "--json").document["error"]
+    assert error["message"] == "a command is missing" and f"such as `dispatch {group} " in error["fix"]
