@@ -37,7 +37,9 @@ def scope_options(command: F) -> F:
         ),
         click.option("--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches in 24 hours."),
         click.option(
-            "--expires", metavar="WHEN", help="When it ends: in 30m, 12h, 30d or 8w, on 2027-01-31, or never."
+            "--expires",
+            metavar="WHEN",
+            help="When it ends: in 30m, 12h, 30d, 8w or so many seconds, on 2027-01-31, or never.",
         ),
         click.option("--results", type=click.Choice(["full", "redacted"]), help="Whether the trace tells all."),
         click.option(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from peer.trust.durations import forms
 from tests.seed.conftest import People, Scene
 
 MISTAKES = [
@@ -29,6 +30,18 @@ MISTAKES = [
     ("alice", "trust show bob@example.org", "bob@example.org may not dispatch to you", "see `dispatch contacts`"),
     ("bob", "trust show alcie@example.org", "alcie@example.org may not dispatch to you", "did you mean alice@example"),
     ("alice", "trust revoke carol@example.org", "carol@example.org may not dispatch", "see `dispatch contacts`"),
+    (
+        "bob",
+        "trust edit alice@example.org --expires 30",
+        "the expiry `30` is past, or less than a minute away",
+        f"give {forms()}; a date",
+    ),
+    (
+        "bob",
+        "trust edit alice@example.org --expires soon",
+        "`soon` is neither a length of time nor a date",
+        f"give {forms()}; a date (2027-01-31); or never",
+    ),
     ("alice", "block bob", "no contact is called 'bob'", "did you mean bob@example.org?"),
     ("alice", "receipt DONE --out parser.receipt", "parser.receipt is there already", "choose another with --out FILE"),
 ]
