@@ -9,6 +9,8 @@ import shlex
 
 import pytest
 
+from peer.machine.settings import KEYS
+from peer.trust.durations import forms
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, SECOND, document, result, row
 from tests.cli.fake_api import FakeApi
@@ -29,7 +31,13 @@ MISTAKES = [
     ("send", "RECIPIENT is missing", "`dispatch send bob@example.org 'Why does"),
     (f"send {BOB} hi --files nope.txt", "there is no option '--files'", "did you mean `--file`?"),
     (f"send {BOB} hi --file nope.txt", "there is no file nope.txt", "check the path"),
-    (f"send {BOB} hi --expires 30", "which may also be written as 30m, 1h or 1d", "`dispatch send --help`"),
+    (
+        f"send {BOB} hi --expires 30",
+        "--expires: `30` is not 60 to 86400 seconds",
+        f"give {forms()}; see `dispatch send",
+    ),
+    (f"send {BOB} hi --expires 2d", "--expires: `2d` is not 60 to 86400 seconds", f"give {forms()}"),
+    (f"send {BOB} hi --expires soon", "--expires: `soon` is not a length of time", f"give {forms()}"),
     ("trust edit alice --minutes 2d", "is not 1 to 1440 minutes", "`dispatch trust edit --help`"),
     (
         "accept",
@@ -87,6 +95,28 @@ def test_a_setting_that_is_not_set_says_so(cli: Cli) -> None:
     """Seen to fail with an empty line and nothing else."""
     said = cli("config", "get", "model.api_key")
     assert (said.code, said.out) == (0, "\n") and "it is not set" in said.err
+
+
+SECRETS = [key for key, about in KEYS.items() if about.secret]
+"""The settings that are shown masked."""
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_a_secret_on_the_command_line_is_refused(cli: Cli, key: str) -> None:
+    """Seen to fail where it was saved, after it had stood in the list of processes and in the shell's history."""
+    typed = "http://me:tk_made-up@proxy.example:3128" if key == "model.proxy" else "https://ntfy.example/tk_made-up"
+    refused = cli("config", "set", key, typed)
+    assert refused.code == 2 and f"{key} is a secret" in refused.err
+    assert f"`dispatch config set {key} -`" in refused.err and "made-up" not in refused.err
+    assert cli("config", "get", key).out == "\n"
+    assert cli("config", "set", key, "-", stdin=f"{typed}\n").code == 0
+    assert cli("config", "get", key, "--reveal").out == f"{typed}\n"
+    assert cli("config", "set", key, "").code == 0 and cli("config", "get", key).out == "\n"
+
+
+def test_a_proxy_without_a_password_is_no_secret(cli: Cli) -> None:
+    for plain in ("http://proxy.example:3128", "none"):
+        assert cli("config", "set", "model.proxy", plain).code == 0
 
 
 @pytest.mark.parametrize("group", ["trust", "config", "plugin", "service", "broker"])
