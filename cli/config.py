@@ -9,7 +9,7 @@ import click
 from cli.app import App
 from cli.base import DispatchGroup, from_stdin, pass_app
 from cli.output import string
-from peer.protocol.errors import Conflict, NotSignedIn
+from peer.protocol.errors import Conflict, Invalid, NotSignedIn
 
 AT_START = ("port", "listen")
 """Settings that a daemon reads when it starts, not when it is told of a change."""
@@ -76,10 +76,14 @@ def get(app: App, key: str, reveal: bool) -> None:
 @click.argument("value", metavar="VALUE|-")
 @pass_app
 def set_(app: App, key: str, value: str) -> None:
-    """Change one setting. Lists are comma-separated; an empty value restores the default; `-` reads standard input."""
+    """Change one setting. Lists are comma-separated; an empty value restores the default; `-` reads standard input.
+
+    Secrets are accepted only with `-`: on a terminal you are asked for them, and they are not shown.
+    """
     from peer.client.blocking import Client, DaemonUnreachable
     from peer.machine import model_key, model_route, settings
 
+    _refuse_visible_secret(key, value)
     saved = settings.load(app.folder)
     changed = settings.set_value(saved, key, from_stdin(value, secret=_is_secret(key)))
     if key == "email":
@@ -109,6 +113,19 @@ def _is_secret(key: str) -> bool:
     from peer.machine.setting_keys import KEYS
 
     return key in KEYS and KEYS[key].secret
+
+
+def _refuse_visible_secret(key: str, value: str) -> None:
+    """Raise Invalid for a secret on the command line. The error does not repeat it.
+
+    An empty value and `none` are no secrets, and a proxy without a name and password is none either.
+    """
+    if value in ("", "-", "none") or not _is_secret(key) or (key == "model.proxy" and "@" not in value):
+        return
+    raise Invalid(
+        f"{key} is a secret: other users of this machine can see a command line, and shells remember it",
+        fix=f"`dispatch config set {key} -` asks for it, or reads it from a pipe or a file, as in `… - < FILE`",
+    )
 
 
 def _refuse_other_address(app: App, email: str) -> None:

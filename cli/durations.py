@@ -1,18 +1,15 @@
-"""Lengths of time on the command line: a number of the option's own unit, or with a unit: 90s, 30m, 1h, 2d."""
+"""Lengths of time on the command line, within bounds. How they are written is in peer.trust.durations."""
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 import click
 
-UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_FORM: Final = re.compile(r"([0-9]{1,9})\s?([smhd]?)", re.ASCII | re.IGNORECASE)
+from peer.protocol.errors import Invalid
+from peer.trust.durations import UNITS, forms, parse_duration
 
 
 class Duration(click.ParamType[int]):
-    """Whole seconds, or whole minutes with `unit="m"`, from `least` to `most` of that unit."""
+    """Whole seconds, or whole minutes with `unit="m"`, from `least` to `most` of that unit. Raises Invalid."""
 
     name = "duration"
 
@@ -20,12 +17,12 @@ class Duration(click.ParamType[int]):
         self.least, self.most, self.unit = least, most, unit
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = _FORM.fullmatch(str(value).strip())
-        if found:
-            seconds = int(found[1]) * UNITS[found[2].lower() or self.unit]
-            count, rest = divmod(seconds, UNITS[self.unit])
-            if not rest and self.least <= count <= self.most:
-                return count
+        seconds = parse_duration(str(value), plain=self.unit)
+        count, rest = divmod(seconds or 0, UNITS[self.unit])
+        if seconds is not None and not rest and self.least <= count <= self.most:
+            return count
         words = {"s": "seconds", "m": "minutes"}[self.unit]
-        wrong = f"{value!r} is not {self.least} to {self.most} {words}, which may also be written as 30m, 1h or 1d"
-        raise click.BadParameter(wrong, ctx, param)
+        wrong = "is not a length of time" if seconds is None else f"is not {self.least} to {self.most} {words}"
+        before = f"{param.opts[-1]}: " if param else ""
+        see = f"; see `{ctx.command_path} --help`" if ctx else ""
+        raise Invalid(f"{before}`{value}` {wrong}", fix=f"give {forms(self.unit)}{see}")

@@ -17,6 +17,10 @@ NARROW: Final = 60
 """Columns below which every table is a list of cards, and a value stands below its name."""
 LEAST: Final = 24
 """Columns that the column of longer text needs beside the others."""
+CLOSE: Final = 18
+"""The same where the other columns are narrowed as well."""
+NARROWED: Final = 14
+"""Columns that a narrowed column has at least, unless it needs less."""
 GAP: Final = 2
 """Columns between two columns of a table, and between a name and its value."""
 
@@ -124,22 +128,65 @@ def cards(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> l
     return lines
 
 
-def fits(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int, room: int) -> bool:
-    """Whether a table has room for all its columns, with column `wide` alone wrapped, and not below LEAST."""
-    widths = [max(cells(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
-    others = sum(widths) - widths[wide] + GAP * (len(columns) - 1)
-    return room >= NARROW and room - others >= min(LEAST, widths[wide])
+def widths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int, room: int, *, narrowed: Sequence[int] = ()
+) -> list[int] | None:
+    """Return how wide each column of a table is, None where there is no room for one.
+
+    Column `wide` takes what the others leave, and not below LEAST. The `narrowed` ones are as wide as their content
+    while there is room for it, else up to their longest word, and not below NARROWED; `wide` has CLOSE then at least.
+    """
+    if room < NARROW:
+        return None
+    found = [max(cells(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+    words = {i: max(cells(each) for row in (columns, *rows) for each in _breakable(row[i])) for i in narrowed}
+    natural = list(found)
+
+    def left() -> int:
+        return room - sum(found) + found[wide] - GAP * (len(columns) - 1)
+
+    for i, longest in words.items():
+        found[i] = min(longest, max(NARROWED, cells(columns[i])))
+    if left() < min(CLOSE if narrowed else LEAST, natural[wide]):
+        return None
+    spare = min(LEAST, natural[wide])
+    for i, longest in words.items():
+        found[i] = max(found[i], min(longest, found[i] + left() - spare))
+    for i in words:  # in one line, or it stays as it is
+        if left() - spare >= natural[i] - found[i]:
+            found[i] = natural[i]
+    found[wide] = min(natural[wide], left())
+    return found
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int, colours: dict[str, str]) -> Table:
-    """Return a table for rich of which only column `wide` wraps. `colours`: of cells that are such a word."""
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    sizes: Sequence[int],
+    colours: dict[str, str],
+) -> Table:
+    """Return a table for rich, its cells wrapped to the `sizes` of the columns. `colours`: of cells that are a word."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
-    for number, name in enumerate(columns):
-        drawn.add_column(name, no_wrap=number != wide, overflow="fold")
+    for name in columns:
+        drawn.add_column(name, no_wrap=True, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
+        texts = ("\n".join(_in_column(cell, size)) for cell, size in zip(row, sizes, strict=True))
+        drawn.add_row(*(Text(text, style=colours.get(cell, "")) for text, cell in zip(texts, row, strict=True)))
     return drawn
+
+
+def _breakable(cell: str) -> list[str]:
+    """Return the pieces of a cell that are not cut while there is room: its words, an address as two."""
+    return re.findall(r"[^\s@]+|@[^\s@]*", cell) or [""]
+
+
+def _in_column(cell: str, size: int) -> list[str]:
+    """Return a cell in lines of its column; an address without room is cut before its @ first. Nothing is left out."""
+    if cells(cell) <= size:
+        return [cell]
+    parts = re.split(r"(?=@)", cell) if " " not in cell else [cell]
+    return [piece for part in parts if part for piece in wrap(part, size, chop=True)]

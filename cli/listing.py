@@ -27,8 +27,9 @@ def show_list(
         app.out.document(document)
         return
     rows: list[Document] = document["dispatches"]
+    who = "from" if direction == "received" else "to"
     app.out.table(
-        ["id", "status", "from" if direction == "received" else "to", "created", "task"],
+        ["id", "status", who, "created", "task"],
         [
             [
                 short(row["dispatch_id"]),
@@ -40,6 +41,7 @@ def show_list(
             for row in rows
         ],
         wraps="task",
+        narrowed=[who, "status"],
         empty=_empty(direction, status, older=before is not None),
     )
     if any(row.get("task_cut") or len(str(row.get("task"))) > CELL for row in rows):

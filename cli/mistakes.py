@@ -23,6 +23,8 @@ def said(error: click.ClickException) -> str:
         return f"there is no option {error.option_name!r}"
     if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
         return f"{_metavar(error.param)} is missing"
+    if _lacks_command(error):
+        return "a command is missing"
     return error.format_message()
 
 
@@ -39,11 +41,17 @@ def fix(error: click.ClickException) -> str:
         meant = f"did you mean `{path} {near}`? Else " if near and ctx and ctx.parent is None else ""
         meant = meant or (f"did you mean `{near}`? Else " if near else "")
         return f"{meant}{see}" + ("; a text that begins with a dash goes after ` -- `" if takes_text else "")
-    if isinstance(error, click.MissingParameter) and ctx is not None:
+    if ctx is not None and (isinstance(error, click.MissingParameter) or _lacks_command(error)):
         return f"{_example(ctx)}{see}"
     if ctx is not None and takes_text and "unexpected extra argument" in error.message:
         return _quoted(ctx, error.message) or f"{see}; a text of several words goes in quotes"
     return see
+
+
+def _lacks_command(error: click.ClickException) -> bool:
+    """Whether a group stands alone where its help cannot be shown instead, as with --json."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    return ctx is not None and isinstance(ctx.command, click.Group) and error.message == "Missing command."
 
 
 def _option(error: click.NoSuchOption, ctx: click.Context | None) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TextIO
 
 from cli import layout
@@ -117,10 +117,19 @@ class Output:
             for row in layout.pair(name, values, label=label, room=room):
                 _echo_styled(row)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, wraps: str, empty: str) -> None:
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        wraps: str,
+        empty: str,
+        narrowed: Collection[str] = (),
+    ) -> None:
         """Write rows under headings, or the line `empty` when there are none. `wraps`: the column of longer text.
 
-        On a terminal without room for that, each row is a block of lines.
+        `narrowed`: columns that wrap as well where there is little room. On a terminal without room for that, each row
+        is a block of lines.
         """
         if not rows:
             self.line(empty, style="dim")
@@ -128,12 +137,13 @@ class Output:
         shown = [[text.line(cell, limit=CELL) for cell in row] for row in rows]
         if sys.stdout.isatty():
             room, wide = layout.width(sys.stdout), columns.index(wraps)
-            if layout.fits(columns, shown, wide, room):
+            also = [columns.index(name) for name in narrowed]
+            if sizes := layout.widths(columns, shown, wide, room, narrowed=also):
                 from rich.console import Console
 
                 # Without a colour system there are no bold and dim either, which `no_color` would leave.
                 console = Console(color_system="auto" if colour(sys.stdout) else None, highlight=False, width=room)
-                console.print(layout.table(columns, shown, wide, COLOURS))
+                console.print(layout.table(columns, shown, sizes, COLOURS))
                 return
             for pieces in layout.cards(columns, shown, room):
                 _echo_styled(pieces)

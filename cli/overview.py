@@ -9,7 +9,7 @@ from cli.setup import state
 from peer.client.blocking import Document
 
 if TYPE_CHECKING:
-    from peer.machine.setup_state import Part
+    from peer.machine.setup_state import Obstacle, Part
 
 PAGE = 200
 """Of each list; what is beyond is counted as "200 or more"."""
@@ -38,23 +38,46 @@ def show(app: App) -> int:
     missing = [part for part in parts if part.needed and not part.done]
     # Somebody who was signed in once has contacts and tasks of before, whatever is missing now.
     used = app.folder.store.exists()
-    waiting = app.read(_waiting) if used else []
+    lacking = state.obstacle(app) if used else None
+    waiting, obstacle = app.read(lambda source: _look(source, lacking)) if used else ([], None)
     if app.out.json:
         app.out.document(
             {
                 "waiting": {each.name: each.number for each in waiting},
                 "parts": [part._asdict() for part in parts],
+                "cannot_run": obstacle._asdict() if obstacle else None,
             }
         )
         return 0
     if used:
         _show_waiting(app, waiting)
+    if obstacle:
+        app.out.line(
+            f"no task can run on this machine: {obstacle.message}. To fix this: {obstacle.fix}", style="yellow"
+        )
     if missing:
         _show_steps(app, parts)
     else:
         app.out.line(f"signed in as {parts[0].detail}; the daemon is running", style="dim")
     app.out.note("all commands: `dispatch help`")
     return 0
+
+
+def _look(source: Source, lacking: Obstacle | None) -> tuple[list[Waiting], Obstacle | None]:
+    """Return what waits, and what is `lacking` to run tasks, unless this machine only sends, or the daemon has it.
+
+    A machine is to run tasks once somebody may dispatch to it, or a task waits on it.
+    """
+    waiting = _waiting(source)
+    if lacking is None:
+        return waiting, None
+    asked = any(each.name == "decisions" for each in waiting) or any(
+        row.get("direction") == "incoming" and row.get("status") in ("offered", "active")
+        for row in source.contacts()["trust"]
+    )
+    # The daemon may have the key in its own environment. Without a daemon there is no `login`.
+    has_it = asked and bool((source.whoami().get("runtime") or {}).get("login"))
+    return waiting, lacking if asked and not has_it else None
 
 
 def _waiting(source: Source) -> list[Waiting]:

@@ -45,7 +45,9 @@ def scope_options(command: F) -> F:
             "--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches allowed in 24 hours."
         ),
         click.option(
-            "--expires", metavar="WHEN", help="When the trust edge ends: 30m, 12h, 30d, 8w, 2027-01-31 or never."
+            "--expires",
+            metavar="WHEN",
+            help="When the trust edge ends: 30m, 12h, 30d, 8w, seconds, 2027-01-31 or never.",
         ),
         click.option(
             "--results",

@@ -11,7 +11,7 @@ from cli.app import App
 from peer.client.blocking import DaemonUnreachable, look_for_daemon
 
 if TYPE_CHECKING:
-    from peer.machine.setup_state import Part
+    from peer.machine.setup_state import Obstacle, Part
 
 
 def look(app: App) -> list[Part]:
@@ -25,6 +25,13 @@ def look(app: App) -> list[Part]:
         setup_state.model(chosen),
         setup_state.projects(chosen),
     ]
+
+
+def obstacle(app: App) -> Obstacle | None:
+    """Return what this machine lacks to run a task, by the settings and variables of this program."""
+    from peer.machine import settings, setup_state
+
+    return setup_state.obstacle(settings.resolve(app.folder, broker=app.broker, token=app.token))
 
 
 def daemon_runs(app: App) -> bool:

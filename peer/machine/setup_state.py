@@ -11,6 +11,7 @@ from peer.machine import identity, model_key
 from peer.machine.settings import Settings
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import NotSignedIn
+from sandbox.runtimes import RUNTIMES
 
 Name = Literal["sign-in", "daemon", "model key", "projects"]
 
@@ -24,6 +25,13 @@ class Part(NamedTuple):
     command: str
     needed: bool = True
     """Whether nothing works without it."""
+
+
+class Obstacle(NamedTuple):
+    """Why no task can run on this machine, and what helps."""
+
+    message: str
+    fix: str
 
 
 def sign_in(folder: StateFolder, chosen: Settings) -> Part:
@@ -53,6 +61,24 @@ def model(chosen: Settings) -> Part:
         return Part("model key", False, why, command, needed=False)
     at = f", for {chosen.model.base_url}" if chosen.model.base_url else ""
     return Part("model key", True, f"set{at}", command)
+
+
+def obstacle(chosen: Settings) -> Obstacle | None:
+    """Return what the agent lacks to run a task: its program or its key. The sandbox is not looked at: that is slow."""
+    from importlib import metadata  # with the next, 30 ms that only this needs
+
+    from sandbox import distribution
+
+    info = RUNTIMES[chosen.runtime]
+    if info.distribution:
+        try:
+            metadata.version(info.distribution)
+        except metadata.PackageNotFoundError:
+            return Obstacle(f"the {info.name} agent is not installed", distribution.adding(info.extra))
+    key = model(chosen)
+    if key.done:
+        return None
+    return Obstacle(chosen.model.key_problem or "it has no model key", f"`{key.command}`")
 
 
 def projects(chosen: Settings) -> Part:

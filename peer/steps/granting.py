@@ -19,8 +19,14 @@ def get_granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
     """Return the open edge that this user was granted here. Raises NotFound."""
     edge = edges.current(db, user_id, "incoming")
     if edge is None or edge.status not in edges.OPEN:
-        raise NotFound(f"{user_id} may not dispatch to you: there is no trust edge", fix="see `dispatch contacts`")
+        raise NotFound(f"{user_id} may not dispatch to you: there is no trust edge", fix=_who_may_be_meant(db, user_id))
     return edge
+
+
+def _who_may_be_meant(db: sqlite3.Connection, user_id: str) -> str:
+    """Return a fix for an address that fits nobody here: contacts with a similar one, and where all are listed."""
+    meant = "" if contacts.get(db, user_id) else contacts.did_you_mean(db, user_id)
+    return f"{meant} `dispatch contacts` lists them" if meant else "see `dispatch contacts`"
 
 
 def edit(
@@ -61,7 +67,7 @@ def set_alias(tx: Transaction, user_id: str, alias: str) -> None:
     """Give a contact a local name. Raises NotFound, Conflict when another contact has it."""
     known = contacts.every(tx.db)
     if user_id not in {contact.user_id for contact in known}:
-        raise NotFound(f"{user_id} is not a contact of yours", fix="see `dispatch contacts`")
+        raise NotFound(f"{user_id} is not a contact of yours", fix=_who_may_be_meant(tx.db, user_id))
     for contact in known:
         if alias and contact.user_id != user_id and aliases.key(contact.alias) == aliases.key(alias):
             raise Conflict(f"{contact.user_id} already has the alias {contact.alias}", fix="choose another name")
@@ -105,7 +111,7 @@ def _devices_named(db: sqlite3.Connection, user_id: str, device: str | None) -> 
     """Return a contact's devices, or the one that is meant. Raises NotFound."""
     devices = [each.device for each in contacts.devices(db, user_id)]
     if not devices:
-        raise NotFound(f"{user_id} is not a contact of yours", fix="see `dispatch contacts`")
+        raise NotFound(f"{user_id} is not a contact of yours", fix=_who_may_be_meant(db, user_id))
     if device is not None and device not in devices:
         raise NotFound(
             f"{device} is not a device of {user_id}", fix=f"leave out the /p2p/ part, or name {' or '.join(devices)}"

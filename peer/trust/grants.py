@@ -15,23 +15,15 @@ from msgspec import UNSET, UnsetType
 
 from peer.protocol.documents import Document
 from peer.protocol.errors import Forbidden, Invalid
-from peer.trust import own_names, scopes
+from peer.trust import durations, own_names, scopes
 from peer.trust.scopes import Scope
 
 T = TypeVar("T", bound=str)
 
 _MINUTE: Final = 60_000
-_UNITS: Final = {
-    "m": _MINUTE,
-    "h": 60 * _MINUTE,
-    "d": 24 * 60 * _MINUTE,
-    "w": 7 * 24 * 60 * _MINUTE,
-    "y": 365 * 24 * 60 * _MINUTE,
-}
-_DURATION: Final = re.compile(r"([1-9][0-9]{0,5})\s*([mhdwy])", re.ASCII)
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-MAX_EXPIRY_MS: Final = 10 * _UNITS["y"]
-_EXPIRES_FIX: Final = "give a duration (12h, 30d, 8w), a date (2027-01-31) or never"
+MAX_EXPIRY_MS: Final = 10 * durations.UNITS["y"] * 1000
+_EXPIRES_FIX: Final = f"give {durations.forms()}; a date (2027-01-31); or never"
 
 _TOOLCHAINS_FIX: Final = "give auto, none, default, or paths separated by commas, such as auto,/opt/tool"
 
@@ -246,15 +238,16 @@ def parse_max_per_day(given: int | str) -> int:
 def parse_expires(given: str | None, *, now: int) -> int | None:
     """When the edge ends, in ms since the epoch; None for never. `now` in ms.
 
-    A duration counts from now; a bare date means until the end of that day in UTC; a time needs its zone.
+    A length of time counts from now, a plain number in seconds, as `send` reads them. A bare date means until the end
+    of that day in UTC; a time needs its zone.
     """
     if given is None:
         return None
     text = given.strip()
     if text.lower() in ("never", "none"):
         return None
-    match = _DURATION.fullmatch(text.lower())
-    until = now + int(match[1]) * _UNITS[match[2]] if match else _moment(text)
+    seconds = durations.parse_duration(text)
+    until = _moment(text) if seconds is None else now + seconds * 1000
     if until < now + _MINUTE:
         raise Invalid(f"the expiry `{_shown(given)}` is in the past, or less than a minute away", fix=_EXPIRES_FIX)
     if until > now + MAX_EXPIRY_MS:
@@ -268,7 +261,7 @@ def _moment(text: str) -> int:
         if _DATE.fullmatch(text):
             at = at.replace(tzinfo=UTC) + timedelta(days=1)
     except (ValueError, OverflowError):
-        raise Invalid(f"`{_shown(text)}` is neither a duration nor a date", fix=_EXPIRES_FIX) from None
+        raise Invalid(f"`{_shown(text)}` is neither a length of time nor a date", fix=_EXPIRES_FIX) from None
     if at.tzinfo is None:
         raise Invalid(f"`{_shown(text)}` names no time zone", fix="end it with Z for UTC, or with +02:00")
     return round(at.timestamp() * 1000)

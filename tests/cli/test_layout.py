@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from cli import layout, values
 from cli.ids import short_request
@@ -176,3 +178,75 @@ def test_the_manual_pages(tmp_path: Path) -> None:
         assert done.stderr == "" and "dispatch-approve - Allow a waiting tool call" in " ".join(
             done.stdout.replace("−", "-").split()
         )
+
+
+LISTED = ["id", "status", "from", "created", "task"]
+LONG_ADDRESS = "bartholomew.featherstonehaugh@subsidiary.research.example.com"
+WORDY = "Find out why the nightly build fails since Monday, mend it, and say in a few words what the reason was"
+WIDE = "なぜ毎晩のビルドが月曜日から失敗するのかを調べて修正し理由を短く教えてください。テストも追加する 🎉🚀 今すぐ"
+USUAL = ["abcd5555", "pending", "alice@example.org", "2 min ago", WORDY]
+WIDEST = [
+    USUAL,
+    ["aaaa7777", "completed, changes wait", LONG_ADDRESS, "2026-11-20", WIDE],
+    ["aaaa7778", "running", "jo@example.org", "23 h ago", "https://example.org/" + "a" * 60],
+]
+
+
+def drawn_table(rows: list[list[str]], room: int) -> list[str] | None:
+    """Return the lines of the table of dispatches, None for cards."""
+    sizes = layout.widths(LISTED, rows, 4, room, narrowed=[2, 1])
+    if sizes is None:
+        return None
+    shown = io.StringIO()
+    Console(width=room, file=shown).print(layout.table(LISTED, rows, sizes, {}))
+    return shown.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("rows", "room", "table"),
+    [
+        ([USUAL], 200, True),
+        ([USUAL], 80, True),
+        ([USUAL], 64, True),
+        ([USUAL], 59, False),
+        (WIDEST, 200, True),
+        (WIDEST, 80, True),
+        (WIDEST, 68, True),
+        (WIDEST, 64, False),
+        (WIDEST, 40, False),
+    ],
+)
+def test_dispatches_are_a_table_down_to_about_64_columns(rows: list[list[str]], room: int, table: bool) -> None:
+    """Nothing is left out, and no line is wider. Seen to fail where one long address made cards of 80 columns."""
+    lines = drawn_table(rows, room)
+    assert (lines is not None) is table
+    if lines is None:
+        return
+    assert max(map(layout.cells, lines)) <= room
+    columns = [lines[0].index(name) for name in LISTED]  # the headings are as wide as they are long
+    for number, (start, end) in enumerate(zip(columns, [*columns[1:], room], strict=True)):
+        found = "".join(in_cells(line, start, end) for line in lines[2:]).replace(" ", "")
+        assert found == "".join(row[number] for row in rows).replace(" ", "")
+
+
+def in_cells(line: str, start: int, end: int) -> str:
+    """Return what of a line stands in these columns of the terminal."""
+    places, at = [], 0
+    for char in line:
+        places.append(at)
+        at += layout.cells(char)
+    return "".join(char for char, place in zip(line, places, strict=True) if start <= place < end)
+
+
+def test_who_sent_it_has_one_line_while_the_task_has_room() -> None:
+    assert layout.widths(LISTED, [USUAL], 4, 80, narrowed=[2, 1]) == [8, 7, 17, 9, 31]
+    lines = drawn_table(WIDEST, 80)
+    assert lines is not None and any("alice@example.org" in line for line in lines)
+    narrow = drawn_table([USUAL], 64)
+    assert narrow is not None and [in_cells(line, 19, 33).strip() for line in narrow[2:4]] == ["alice", "@example.org"]
+
+
+def test_other_tables_wrap_one_column() -> None:
+    """And are cards where it would be narrower than 24 columns."""
+    assert layout.widths(["peer", "scope"], [["alice@example.org", WORDY]], 1, 80) == [17, 61]
+    assert layout.widths(["peer", "scope"], [[LONG_ADDRESS, WORDY]], 1, 80) is None

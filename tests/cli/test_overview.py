@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 import pytest
 
 from peer import VERSION
 from tests.cli.conftest import Cli
-from tests.cli.documents import FIRST
+from tests.cli.documents import FIRST, edge, me
 from tests.cli.fake_api import FakeApi
 
 
@@ -35,6 +36,8 @@ def given(api: FakeApi, **lists: Any) -> None:
     api["GET /v1/dispatches"] = dispatches
     api["GET /v1/approvals"] = {"approvals": [{}] * lists.get("calls", 0), "more": False}
     api["GET /v1/invitations"] = {"sent": [{}], "received": [{}] * lists.get("invitations", 0), "more": False}
+    api["GET /v1/contacts"] = {"trust": lists.get("edges", [])}
+    api["GET /v1/whoami"] = me() | {"runtime": {"name": "claude", "login": lists.get("login", False)}}
 
 
 def test_it_says_what_waits(cli: Cli, api: FakeApi) -> None:
@@ -52,7 +55,7 @@ def test_it_says_what_waits(cli: Cli, api: FakeApi) -> None:
 
 
 def test_without_a_daemon_it_says_what_the_store_holds_and_how_to_go_on(cli: Cli, reader: dict[str, Any]) -> None:
-    reader.update(received=[], invitations={"sent": [], "received": [{}]})
+    reader.update(received=[], invitations={"sent": [], "received": [{}]}, contacts={"trust": []})
     outcome = cli()
     assert outcome.code == 0 and outcome.out.startswith("1 invitation to answer")
     assert "`dispatch service install`" in outcome.out and "the daemon is not running" in outcome.err
@@ -62,6 +65,56 @@ def test_where_nothing_waits_it_says_so(cli: Cli, api: FakeApi) -> None:
     cli.folder.write_private(cli.folder.store, b"")
     given(api)
     assert cli().out.startswith("nothing is waiting for you\n")
+
+
+KEYLESS = "no task can run on this machine: it has no model key. To fix this: `dispatch config set model.api_key -`\n"
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ({}, False),
+        ({"edges": [edge(direction="outgoing")]}, False),
+        ({"edges": [edge(status="revoked"), edge(status="paused")]}, False),
+        ({"edges": [edge()]}, True),
+        ({"pending": 1}, True),
+        ({"edges": [edge()], "login": True}, False),
+    ],
+    ids=["nobody", "only sends", "ended", "somebody may", "a task waits", "the daemon has a key"],
+)
+def test_where_no_task_can_run_it_says_what_is_missing(
+    cli: Cli, api: FakeApi, lists: dict[str, Any], said: bool
+) -> None:
+    """Only where one is to run. Seen to fail with "nothing waits for you" and no word of it."""
+    cli.folder.write_private(cli.folder.store, b"")
+    given(api, **lists)
+    assert (KEYLESS in cli().out) is said
+    found = cli("--json").document["cannot_run"]
+    assert found == (
+        {"message": "it has no model key", "fix": "`dispatch config set model.api_key -`"} if said else None
+    )
+
+
+def test_with_a_key_it_asks_no_further(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.folder.write_private(cli.folder.store, b"")
+    given(api, edges=[edge()])
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-made-up")
+    assert "no task can run" not in cli().out
+    assert not api.bodies("GET", "/v1/contacts") and not api.bodies("GET", "/v1/whoami")
+
+
+def test_without_the_agents_program_it_says_so_first(
+    cli: Cli, reader: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a key, too, and with no daemon to ask."""
+    monkeypatch.setattr("importlib.metadata.version", lacking)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-made-up")
+    reader.update(received=[], invitations={"received": []}, contacts={"trust": [edge()]}, whoami={"runtime": {}})
+    assert "no task can run on this machine: the claude agent is not installed. To fix this: " in cli().out
+
+
+def lacking(name: str) -> str:
+    raise metadata.PackageNotFoundError(name)
 
 
 @pytest.mark.parametrize("words", [["trust", "edit"], ["send"], []])

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from cli import layout
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, HOSTILE, SECOND, TOKEN, approval, document, edge, offer, result, row
 from tests.cli.fake_api import Asked, FakeApi, Stream, page_of_calls
@@ -434,6 +435,25 @@ def test_everything_is_read_at_any_width(cli: Cli, api: FakeApi, columns: int) -
     if columns == 80:
         with terminal("status", FIRST, "--raw", columns=columns) as screen:
             assert screen.end() == 0 and "I **changed** two lines" in screen.shown
+
+
+@pytest.mark.parametrize(("command", "direction", "who"), [("inbox", "received", "from"), ("sent", "sent", "to")])
+def test_dispatches_are_a_table_where_it_fits(cli: Cli, api: FakeApi, command: str, direction: str, who: str) -> None:
+    """Seen to fail with cards at 80 columns, for one long address or a run whose changes wait."""
+    wide = "なぜビルドが失敗するのか調べて🎉ください。" * 3
+    rows = [row(task=WORDY), row(SECOND, task=wide, status="completed", changes_waiting=1)]
+    rows.append(row(TOKEN, peer="bartholomew.featherstonehaugh@subsidiary.research.example.com"))
+    shown_at: dict[int, str] = {}
+    for columns, listed in ((200, rows), (80, rows), (64, rows[:1]), (40, rows)):
+        api["GET /v1/dispatches"] = {"dispatches": [each | {"direction": direction} for each in listed]}
+        with terminal(command, columns=columns) as screen:
+            assert screen.end() == 0
+            shown_at[columns] = plain(screen.shown)
+        first = shown_at[columns].splitlines()[0]
+        assert first.split() == (["abcd5555"] if columns == 40 else ["id", "status", who, "created", "task"])
+        for line in shown_at[columns].splitlines():
+            assert layout.cells(line) <= columns or "featherstonehaugh@" in line, (columns, line)
+    assert "bartholomew.featherstonehaugh@subsidiary.research.example.com" in shown_at[200]
 
 
 def test_no_colour_when_nobody_wants_it(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,23 @@ def test_what_ended_cannot_be_changed_here(pair: tuple[Person, Person, str]) -> 
         alice.step(lambda tx: granting.edit(tx, bob.user, WIDER))  # what he granted is not hers to edit
 
 
+def test_a_mistyped_address_leads_to_the_contact_who_may_be_meant(pair: tuple[Person, Person, str]) -> None:
+    """Seen to fail with "see `dispatch contacts`" alone, where `send` named them."""
+    alice, bob, _ = pair
+    typed = "alcie" + alice.user[alice.user.index("@") :]
+    for change in (
+        lambda tx: granting.get_granted(tx.db, typed),
+        lambda tx: granting.set_alias(tx, typed, "ally"),
+        lambda tx: granting.type_address(tx, typed, "/ip4/127.0.0.1/tcp/4001", None),
+    ):
+        with pytest.raises(NotFound) as refused:
+            bob.step(change)
+        assert refused.value.fix == f"did you mean {alice.user}? `dispatch contacts` lists them"
+    with pytest.raises(NotFound) as refused:
+        granting.get_granted(alice.db, bob.user)
+    assert refused.value.fix == "see `dispatch contacts`", "he is who is meant"
+
+
 def test_results_that_were_not_fetched_are_withheld_by_a_revocation(pair: tuple[Person, Person, str]) -> None:
     alice, bob, _ = pair
     dispatch_id = send(alice, bob)

@@ -238,6 +238,8 @@ def test_what_cannot_be_granted_is_in_no_star_and_has_its_reason() -> None:
         ("8 w", NOW + 56 * DAY),
         ("90m", NOW + 90 * 60_000),
         ("1y", NOW + 365 * DAY),
+        ("90s", NOW + 90_000),
+        ("3600", NOW + 3_600_000),
         ("never", None),
         (None, None),
     ],
@@ -266,8 +268,8 @@ def test_dates_and_times() -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["", "30", "0d", "-3d", "d", "30 days", "soon", "2020-01-01", "2027-02-30", "2027-01-31T10:00:00", "11y", "٣d",
-     "9999-12-31", "999999y", "2027-01-31T10:00:00+99:00"],
+    ["", "30", "59s", "0", "20270131", "0d", "-3d", "d", "30 days", "soon", "2020-01-01", "2027-02-30", "11y", "٣d",
+     "2027-01-31T10:00:00", "9999-12-31", "999999y", "2027-01-31T10:00:00+99:00"],
 )  # fmt: skip
 def test_an_expiry_that_is_none_is_refused_with_what_is(typed: str) -> None:
     with pytest.raises(Invalid) as refused:
