@@ -59,6 +59,6 @@ class FrameCounter:
         if not first & _CONTROL:
             self._fragments += 1
             if self._fragments > self._most:
-                raise Malformed(f"a message has at most {self._most} frames")
+                raise Malformed(f"a message has more than {self._most} frames")
             if first & _FINAL:
                 self._fragments = 0

@@ -24,7 +24,7 @@ from rendezvous.relay.registry import CALLER, Device, Pipe
 from rendezvous.relay.relay import Relay
 
 _JOINED: Final = messages.encode(Joined())
-_NOBODY: Final = (TOO_LATE, "the other end did not come")
+_NOBODY: Final = (TOO_LATE, "the other end did not connect in time")
 """Whatever the reason: offline, unknown, refused and slow are one to whoever rang."""
 
 
@@ -35,7 +35,7 @@ async def serve_pipe(relay: Relay, connection: Connection) -> None:
     found = relay.registry.join(join.ticket, end, now=relay.now())
     if found is None:
         relay.refused["no_ticket"] += 1
-        await connection.fail(NO_TICKET, "that is no ticket, or it was used, or it is too late")
+        await connection.fail(NO_TICKET, "that ticket is unknown, used or expired")
     pipe, side = found
     try:
         limits = relay.limits
@@ -45,12 +45,12 @@ async def serve_pipe(relay: Relay, connection: Connection) -> None:
         device = pipe.caller if side == CALLER else pipe.callee
         assert device is not None
         if other is None:  # it left again before this end had its turn
-            await connection.fail(LEFT, "the other end has left")
+            await connection.fail(LEFT, "the other end has disconnected")
         await _pass_on(relay, device, end, other)
     finally:
         left = relay.registry.leave(pipe, side)
         if left is not None:
-            left.connection.end(LEFT, "the other end has left")
+            left.connection.end(LEFT, "the other end has disconnected")
 
 
 async def _join(connection: Connection) -> Join:
@@ -61,7 +61,7 @@ async def _join(connection: Connection) -> Join:
             case Unknown():
                 continue
             case _:
-                await connection.fail(NO_MESSAGE, "a join comes first")
+                await connection.fail(NO_MESSAGE, "the first message has to be a join")
 
 
 async def _wait(pipe: Pipe[ControlConnection, PipeEnd], end: PipeEnd) -> None:
@@ -77,7 +77,7 @@ async def _wait(pipe: Pipe[ControlConnection, PipeEnd], end: PipeEnd) -> None:
     async def watch() -> None:
         # Without this nobody would see that it leaves. Bytes come after Joined.
         await end.connection.receive()
-        await end.connection.fail(NO_MESSAGE, "the other end is not there yet")
+        await end.connection.fail(NO_MESSAGE, "the other end has not connected yet")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)
@@ -88,7 +88,7 @@ async def _wait(pipe: Pipe[ControlConnection, PipeEnd], end: PipeEnd) -> None:
 async def _pass_on(relay: Relay, device: Device[ControlConnection], end: PipeEnd, other: PipeEnd) -> None:
     """Pass on what one end sends. One message is in hand at a time, so the reader's pace is the writer's."""
     connection = end.connection
-    connection.late = (TOO_LATE, "nothing came for long")
+    connection.late = (TOO_LATE, "no data was sent for too long")
     idle = relay.limits.pipe_idle_seconds
     connection.scope.deadline = trio.current_time() + idle
     await connection.send(_JOINED)
@@ -98,13 +98,13 @@ async def _pass_on(relay: Relay, device: Device[ControlConnection], end: PipeEnd
         piece = await connection.receive()
         if not relay.registry.count(device, len(piece), day=relay.day()):
             relay.refused["bytes"] += 1
-            await connection.fail(TOO_MANY, "the bytes of this user for today are used up")
+            await connection.fail(TOO_MANY, "this user's data limit for today is used up")
         if not device.is_admitted(relay.now()):
-            await connection.fail(NOT_PROVEN, "the admission of this device has ended")
+            await connection.fail(NOT_PROVEN, "this device may no longer use the relay")
         for each in (connection, other.connection):
             each.scope.deadline = trio.current_time() + idle
         if not await _send(other, piece):
-            await connection.fail(LEFT, "the other end has left")
+            await connection.fail(LEFT, "the other end has disconnected")
 
 
 async def _send(other: PipeEnd, piece: bytes) -> bool:
