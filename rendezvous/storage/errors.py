@@ -34,7 +34,7 @@ class OtherRoot(Conflict):
 
     def __init__(self, user_id: str) -> None:
         super().__init__(
-            f"{user_id} already signed in from another device, which made a different root key",
+            f"{user_id} already has another root key, from a first sign-in on another device",
             fix="use dispatch on that device, or move its state folder here: an address keeps its first root key",
         )
 
