@@ -155,7 +155,7 @@ def _data_folder(options: Options) -> Check:
     except FileNotFoundError:
         return Check("data folder", True, f"none yet: the first `serve` creates {folder}")
     except OSError as error:
-        return Check("data folder", False, f"{folder}: {error.strerror}", "name another --data")
+        return Check("data folder", False, f"{folder}: {error.strerror}", "choose another folder with --data")
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid != os.geteuid():
         return Check(
@@ -173,7 +173,7 @@ def _data_folder(options: Options) -> Check:
             file.write(b"x")
             file.flush()
     except OSError as error:
-        return Check("data folder", False, f"{folder} is not writable: {error.strerror}", "name another --data")
+        return Check("data folder", False, f"{folder} is not writable: {error.strerror}", "choose another folder with --data")
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
         return Check(

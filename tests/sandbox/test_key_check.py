@@ -25,7 +25,7 @@ async def checked(model: FakeModel, key: str = KEY) -> str:
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [(200, "takes the key"), (404, "shows with the first run"), (429, "shows with the first run"), (529, "(529)")],
+    [(200, "accepts the key"), (404, "only the first run shows"), (429, "only the first run shows"), (529, "(529)")],
 )
 async def test_what_it_answers_is_said(status: int, said: str) -> None:
     with serving(FakeModel([say("hello")])) as model:

@@ -56,7 +56,7 @@ async def test_curl_reaches_a_granted_host_by_tls(person: Person) -> None:
     [
         ("curl -sS https://other.example.org/", "403", "“other.example.org” is not granted to this run"),
         ("curl -sS https://code.example.org:8443/", "403", "“code.example.org:8443” is not granted to this run"),
-        ("curl -sS http://code.example.org/", "only HTTPS leaves this sandbox", None),
+        ("curl -sS http://code.example.org/", "only HTTPS can leave this sandbox", None),
         ("curl -sS https://93.184.216.34/", "403", "“93.184.216.34” is not granted to this run"),
         # Another name inside the tunnel that was granted: a host that shares servers with it, say.
         (
