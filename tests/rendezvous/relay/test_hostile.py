@@ -383,7 +383,7 @@ async def test_frames_behind_the_request_are_not_lost(relay: Running) -> None:
         with trio.fail_after(HANG):
             async for data in stream:
                 received += data
-        assert b"that is no ticket" in received
+        assert b"that ticket is unknown" in received
 
 
 # --- floods
