@@ -49,6 +49,9 @@ async def test_the_page_says_who_asks_and_how_to_come_in(broker: Running, people
     assert "default-src 'none'" in policy and re.search(r"script-src 'sha256-[^']+'$", policy)
     assert not re.search(r" on\w+=|javascript:|<script src", page.text)
     assert (await alice.http.get(f"{broker.url}/join")).text.count("dispatch join -") == 1
+    home = await alice.http.get(f"{broker.url}/")  # whoever opens the broker's own address
+    for needed in ("This is a dispatch broker", 'href="/join"', 'href="/login"', f"dispatch setup --broker {broker.url}<"):
+        assert home.status_code == 200 and needed in home.text, needed
 
     await alice.client.withdraw(posted.token)
     ended = await alice.http.get(address)
