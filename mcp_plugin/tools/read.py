@@ -33,7 +33,7 @@ EVENTS = 40
 DispatchId = Annotated[
     str,
     Meta(
-        description="the whole id, or at least 4 of its first or last characters",
+        description="whole id, or at least 4 of its first or last characters",
         pattern="^[0-9a-f-]{4,36}$",
     ),
 ]

@@ -391,7 +391,7 @@ class ModelProxy:
     def _unreachable(self, problem: Exception) -> Refused:
         fix = "check `dispatch config get model.base_url`; if a proxy is needed, `dispatch config set model.proxy URL`"
         if isinstance(problem, httpx.ProxyError):
-            why = f"the HTTP proxy on the way answered {quoted(str(problem))}"
+            why = f"the HTTP proxy in between answered {quoted(str(problem))}"
             fix = "`dispatch config set model.proxy -`, with its user name and password: http://NAME:PASSWORD@HOST:PORT"
         elif why := untrusted(problem):
             fix = "if a private CA issued it, `dispatch config set model.ca_file FILE`"
