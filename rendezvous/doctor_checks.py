@@ -173,7 +173,9 @@ def _data_folder(options: Options) -> Check:
             file.write(b"x")
             file.flush()
     except OSError as error:
-        return Check("data folder", False, f"{folder} is not writable: {error.strerror}", "choose another folder with --data")
+        return Check(
+            "data folder", False, f"{folder} is not writable: {error.strerror}", "choose another folder with --data"
+        )
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
         return Check(

@@ -340,7 +340,7 @@ async def test_open_invitations_are_bounded(tmp_path: Path) -> None:
         alice, bob = await two(people)
         for number in range(3):
             await alice.client.post_invitation(alice.signed_invitation(f"friend{number}@example.org"))
-        with pytest.raises(RateLimited, match="already have .* open"):
+        with pytest.raises(RateLimited, match=r"already have .* open"):
             await alice.client.post_invitation(alice.signed_invitation(BOB))
         with pytest.raises(RateLimited, match="too many open"):
             await bob.client.post_invitation(bob.signed_invitation("friend0@example.org"))

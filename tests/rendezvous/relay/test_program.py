@@ -101,7 +101,10 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         (["--allow", f"broker={KEY}", "--public-url", "https://relay.example/x"], "not a relay's address"),
         (["--allow", f"broker={KEY}", "--behind-proxy", "0.0.0.0/0"], "only the addresses of your proxies"),
         (["--allow", f"broker={KEY}", "--certificate", __file__], "--certificate and --key have to be given together"),
-        (["--allow", f"broker={KEY}", "--certificate", __file__, "--key", __file__], "not a certificate and its private key"),
+        (
+            ["--allow", f"broker={KEY}", "--certificate", __file__, "--key", __file__],
+            "not a certificate and its private key",
+        ),
     ],
 )
 def test_what_is_refused_at_the_start(options: list[str], says: str, refused: Callable[..., Result]) -> None:
