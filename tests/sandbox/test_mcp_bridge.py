@@ -260,5 +260,5 @@ async def test_of_standard_error_the_end_is_kept(tmp_path: Path) -> None:
     )
     with pytest.raises(ExceptionGroup) as caught:
         await connection.run()
-    assert str(root_of(caught.value)).split("its last words: ")[1].startswith("“b / c / d / e / the end”")
+    assert str(root_of(caught.value)).split("its last output: ")[1].startswith("“b / c / d / e / the end”")
     assert len(connection._stderr) == _STDERR_KEPT

@@ -95,10 +95,10 @@ async def test_what_is_no_tls_does_not_pass(person: Person) -> None:
 @pytest.mark.parametrize(
     ("addresses", "why"),
     [
-        (["10.0.0.7"], "no address of the internet"),
-        (["127.0.0.1", "::1", "169.254.169.254", "::ffff:93.184.216.34"], "no address of the internet"),
+        (["10.0.0.7"], "no public internet address"),
+        (["127.0.0.1", "::1", "169.254.169.254", "::ffff:93.184.216.34"], "no public internet address"),
         (["93.184.216.99"], "does not answer"),
-        ([], "no address of the internet"),
+        ([], "no public internet address"),
     ],
 )
 async def test_only_public_addresses_are_dialled(person: Person, addresses: list[str], why: str) -> None:
