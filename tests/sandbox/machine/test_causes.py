@@ -111,7 +111,7 @@ def test_what_is_no_obstacle_is_no_cause(there: dict[str, Any]) -> None:
         (
             {"failed": "proc", "covered": ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/sys")},
             "masked proc",
-            "mounted over (/proc/acpi, /proc/kcore, /proc/keys)",
+            "covered by mounts (/proc/acpi, /proc/kcore, /proc/keys)",
             "on the machine itself",
         ),
         ({"failed": "namespaces", "seccomp": True}, "filter", "a system-call filter", "RestrictNamespaces="),
