@@ -111,10 +111,8 @@ def read(kind: type[A], given: Mapping[str, object] | None, tool: str) -> A:
         text, _, at = str(error).partition(" - at `$.")
         name = at.rstrip("`").split(".")[0].split("[")[0]
         if name not in names:
-            raise Invalid(
-                f"the arguments of {tool} are not right: {line(str(error), limit=200)}", fix=NO_FIX
-            ) from error
-        raise Invalid(f"`{name}` is not right: {line(text, limit=200)}", fix=_allowed(kind, name)) from error
+            raise Invalid(f"invalid arguments for {tool}: {line(str(error), limit=200)}", fix=NO_FIX) from error
+        raise Invalid(f"`{name}` is invalid: {line(text, limit=200)}", fix=_allowed(kind, name)) from error
 
 
 def require(arguments: Arguments, action: str, *needed: str) -> None:
@@ -129,7 +127,7 @@ def refuse_others(arguments: Arguments, action: str, *allowed: str) -> None:
     for name in type(arguments).__struct_fields__:
         if getattr(arguments, name) is not None and name not in allowed:
             also = ", ".join(allowed)
-            raise Invalid(f"`{name}` has no meaning with {action}", fix=f"{action} takes {also or 'no more arguments'}")
+            raise Invalid(f"`{name}` cannot be used with {action}", fix=f"{action} takes {also or 'no more arguments'}")
 
 
 def _allowed(kind: type[Arguments], name: str) -> str:

@@ -22,8 +22,8 @@ from peer.trust.network_words import sentences
 YES, NO = "grant", "refuse"
 
 CALLS = {
-    "manual": "each one is asked about",
-    "review": "run without asking, but for those of MCP servers; nothing is sent before you have looked at it",
+    "manual": "you are asked about each one",
+    "review": "run without asking, except those of MCP servers; nothing is sent before you have looked at it",
     "auto": "run without asking",
 }
 
@@ -55,7 +55,10 @@ async def confirm(call: Call, question: str, *, yes: str, command: Sequence[str]
 
 def refused(what: str) -> Forbidden:
     """Return the error for a no."""
-    return Forbidden(f"the person did not agree: {what} was not done", fix="leave it; do not ask again by yourself")
+    return Forbidden(
+        f"the person said no to {what}, so nothing was changed",
+        fix="leave it, and do not ask again unless the person wants it",
+    )
 
 
 def unanswered(answer: FormAnswer, command: Sequence[str], what: str) -> Forbidden:
@@ -63,9 +66,9 @@ def unanswered(answer: FormAnswer, command: Sequence[str], what: str) -> Forbidd
     if answer.kind == "too fast":
         why = "the form was answered faster than a person can read it"
     else:
-        why = "this session has no form that a person could answer"
+        why = "this session cannot show the person a form"
     return Forbidden(
-        f"{what} needs the person's own word, and {why}; nothing was changed",
+        f"{what} needs the person's own answer, but {why}; nothing was changed",
         fix=f"the person runs this in a terminal: `{shlex.join(command)}`",
     )
 
@@ -87,24 +90,31 @@ def scope_lines(document: Document) -> list[str]:
     lines = [
         f"Tools: {_listed(scope['tools'])}",
         f"MCP servers: {_listed(scope['mcp_servers'])}",
-        f"Folders: {_listed(scope['paths']) if scope['paths'] else 'only the one confirmed at each accept'}",
+        f"Folders: {_listed(scope['paths']) if scope['paths'] else 'only the one that you confirm at each accept'}",
         f"There, {FOLDERS}.",
         f"Calls: {CALLS[scope['approval']]}",
-        f"Changes in your folders: {'wait for you' if scope['apply'] == 'review' else 'put in place unreviewed'}",
-        *([f"Programs beside the system's own: {_listed(scope['toolchains'])}"] if scope.get("toolchains") else []),
+        f"Changes in your folders: {'wait for you' if scope['apply'] == 'review' else 'are applied without review'}",
+        *(
+            [f"Programs in addition to the system's own: {_listed(scope['toolchains'])}"]
+            if scope.get("toolchains")
+            else []
+        ),
         *(line(each) for each in sentences(scope["tools"], scope.get("network") or [], scope.get("registries") or [])),
-        f"At most {scope['max_per_day']} a day, {budget.get('minutes')} minutes a run; results {scope['results']}",
+        f"At most {scope['max_per_day']} dispatches a day, {budget.get('minutes')} minutes a run; results: "
+        f"{scope['results']}",
     ]
     rules = [rule_text(rule) for rule in document.get("rules") or []]
     if rules and scope["approval"] != "auto":
-        lines += [f"Without asking, since you always allowed it: {rule[:_RULE_SHOWN]}" for rule in rules[:_RULES_SHOWN]]
+        lines += [
+            f"Not asked about, because you always allowed it: {rule[:_RULE_SHOWN]}" for rule in rules[:_RULES_SHOWN]
+        ]
         if len(rules) > _RULES_SHOWN:
             lines.append(f"and {len(rules) - _RULES_SHOWN} more rules; `dispatch trust show` lists them all")
     key = document.get("fingerprint")
     if document.get("verified"):
         lines.append("Their key is verified.")
     else:
-        lines.append(f"Their key is UNVERIFIED: {key}. Compare it with them by another way first.")
+        lines.append(f"Their key is UNVERIFIED: {key}. Compare it with them first, for example by phone.")
     if document.get("powerful"):
         lines.append(f"Grants with power over this machine: {_listed(document['powerful'], limit=PHRASE)}")
     return lines

@@ -23,5 +23,5 @@ def error_document(raised: BaseException) -> Document:
     if isinstance(raised, DetailedError):
         return safe({**in_document(raised.error.to_json()), **raised.details})
     if not isinstance(raised, DispatchError):
-        raised = Internal("dispatch-mcp failed at this", fix="report it; what it wrote on standard error helps")
+        raised = Internal("dispatch-mcp failed unexpectedly", fix="report it, with what it wrote to standard error")
     return safe(in_document(raised.to_json()))

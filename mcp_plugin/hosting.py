@@ -68,7 +68,10 @@ class Hosting:
                     raise self._failure
                 await self._changed.wait()
             return self._client
-        raise Unavailable("the node is not up yet", fix="try again; look at daemon.log in the state folder")
+        raise Unavailable(
+            "the dispatch node has not started yet",
+            fix="try again; if it keeps failing, look at daemon.log in the state folder",
+        )
 
     async def wait_for_next(self) -> None:
         """Wait for the node after a request reached none; a node that ends deletes its files before it stops."""
@@ -93,7 +96,7 @@ class Hosting:
                 # The session goes on without the node, so that its tools can report the failure.
                 with suppress(OSError, ValueError):  # standard error may be closed
                     traceback.print_exception(error, file=sys.stderr)
-                failure = Internal("the node of this session failed")
+                failure = Internal("the dispatch node of this session failed")
             else:
                 continue
             self._set_state(failure=failure)
@@ -119,7 +122,7 @@ class Hosting:
             steady = trio.current_time() - began >= STEADY_SECONDS
             self._short_lives = 0 if steady else self._short_lives + 1
             if self._short_lives > 1:
-                raise Internal("the node of this session ends again and again")
+                raise Internal("the dispatch node of this session keeps stopping")
         finally:
             self._set_state()
         await self._attached()

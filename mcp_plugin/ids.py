@@ -25,10 +25,12 @@ def the_one(given: str, known: Iterable[str]) -> str:
     found = [identity for identity in dict.fromkeys(known) if _fits(identity.replace("-", ""), letters)]
     if not found:
         raise NotFound(
-            f"no dispatch {line(given, limit=WHOLE)} is known here", fix='take the id from dispatch_read(what="inbox")'
+            f"there is no dispatch {line(given, limit=WHOLE)} here", fix='take the id from dispatch_read(what="inbox")'
         )
     if len(found) > 1:
-        raise Invalid(f"{given} fits {len(found)}: {', '.join(found[:5])}", fix="give more of the id")
+        raise Invalid(
+            f"{given} matches {len(found)} dispatches: {', '.join(found[:5])}", fix="give more characters of the id"
+        )
     return found[0]
 
 

@@ -27,14 +27,14 @@ KEPT = ("CLAUDE_CONFIG_DIR",)
 USAGE = """\
 Usage: dispatch-mcp [announce | witness]
 
-Without a command: speaks MCP on standard input and output. An agent's program starts it, people do not.
+Without a command: speaks MCP on standard input and output. Agent programs start it; people need not.
 
 Commands, which the Claude Code plugin runs as its hooks and its monitor:
   announce --session-start  Print what waits for this person, as the answer to a SessionStart event.
   announce --follow         Print a line for each dispatch or call that begins to wait, until the session ends.
-  witness --calling         Keep what the picker asks; have the host ask about a call, unless the picker did.
-  witness --picked          Keep the answer that the person gave in the picker.
-  witness --shell           Have the host ask before a shell command that decides with dispatch.
+  witness --calling         Record what the picker asks; make the host ask about a call, unless the picker did.
+  witness --picked          Record the answer that the person gave in the picker.
+  witness --shell           Make the host ask before a shell command that makes a decision in dispatch.
 
 Options:
   --version   Print the version.

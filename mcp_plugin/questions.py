@@ -73,8 +73,14 @@ def excerpt(text: str, where: str) -> str:
         return block(text)
     out = text[PART:-PART]
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    left_out = f"[{len(out):,} of {len(text):,} characters, with {out.count(chr(10)):,} line ends, are left out here]"
-    return f"{block(text[:PART])}\n{left_out}\n[SHA-256 of all: {digest}]\n[whole: {where}]\n{block(text[-PART:])}"
+    left_out = f"[{len(out):,} of {len(text):,} characters, with {out.count(chr(10)):,} line breaks, are left out here]"
+    return (
+        f"{block(text[:PART])}\n"
+        f"{left_out}\n"
+        f"[SHA-256 of the whole text: {digest}]\n"
+        f"[whole text: {where}]\n"
+        f"{block(text[-PART:])}"
+    )
 
 
 def shortened(value: object, where: str) -> object:
@@ -108,7 +114,7 @@ def gate_text(row: Document) -> str:
     """Return the question about a waiting tool call, for the picker and for a form."""
     given = row["input"] if isinstance(row["input"], Mapping) else {"input": row["input"]}
     where = WHOLE_CALL
-    lines = [f"{word(row['tool'])} asks, for the dispatch of {line(str(row['sender_id']))}:"]
+    lines = [f"{word(row['tool'])} call in the dispatch from {line(str(row['sender_id']))}:"]
     if row.get("resolved_path"):
         lines.append(f"Path: {line(str(row['resolved_path']))}")
     lines += [f"Unusual: {line(str(each), limit=500)}" for each in row.get("unusual") or []]
@@ -125,7 +131,7 @@ def diff_size(diff: str, where: str) -> str:
     """Return how many lines a diff adds and removes, in place of the diff."""
     lines = [each for each in diff.split("\n") if not each.startswith(("+++", "---"))]
     added, removed = (sum(each.startswith(sign) for each in lines) for sign in "+-")
-    return f"[the diff has {len(diff):,} characters: {added:,} lines more, {removed:,} fewer; whole: {where}]"
+    return f"[the diff has {len(diff):,} characters: {added:,} lines added, {removed:,} removed; whole diff: {where}]"
 
 
 def gate(row: Document) -> Question:
@@ -156,7 +162,7 @@ def rules_shown(row: Document, number: int | None) -> str:
         if number is None:
             return "and calls like it in this run"
         raise Invalid(f"there is no rule {number}", fix=f"`rule` is 0 to {len(rules) - 1}, an index in rule_choices")
-    return f"and in this run whatever this covers: {line(rule_text(rules[number or 0]), limit=WHOLE)}"
+    return f"and everything in this run that this rule covers: {line(rule_text(rules[number or 0]), limit=WHOLE)}"
 
 
 # --- a dispatch that waits
@@ -177,7 +183,7 @@ def arrived_text(document: Document) -> str:
     rest = {"links": document.get("links"), "files": files, "meta": document.get("meta")}
     lines += facts({name: value for name, value in rest.items() if value}, where)
     if unknown := document.get("unknown_fields"):
-        lines.append(f"Fields of it that this version does not know: {unknown}.")
+        lines.append(f"Fields that this version of dispatch does not know: {unknown}.")
     lines.append(f"Dispatch {identity}.")
     return "\n".join(lines)
 
@@ -212,7 +218,7 @@ def accept(document: Document) -> Question:
         )
     choices += [
         Choice("Decline", "nothing runs; the sender sees that it was declined", _declined(identity)),
-        Choice("Show details", "the whole dispatch; nothing is decided", None),
+        Choice("Show details", "show the whole dispatch; nothing is decided yet", None),
     ]
     return Question(text, "Accept?", tuple(choices))
 
@@ -230,7 +236,7 @@ def accept_text(
     `obstacles`: what will not work there. `toolchains`: what a run sees there. `extra`: whatever else the call has.
     """
     offered = offered_folder(document)
-    other = f" Suggested is {line(offered)}." if offered not in ("", cwd) else ""
+    other = f" The suggested folder is {line(offered)}." if offered not in ("", cwd) else ""
     asked = f"Accept it, and run it in {_place(cwd)}?{other}{_sentences(toolchains, obstacles)}"
     return "\n".join([asked, *facts(extra or {}, "the call"), arrived_text(document)])
 
@@ -240,9 +246,9 @@ def accept_in(document: Document, cwd: str, obstacles: Sequence[str], *, toolcha
     identity = document["dispatch_id"]
     permits = {"action": "accept", "dispatch_id": identity, "cwd": cwd}
     choices = (
-        Choice("Accept all the same", f"run it in {_place(cwd)}", permits),
+        Choice("Accept anyway", f"run it in {_place(cwd)}", permits),
         Choice("Decline", "nothing runs; the sender sees that it was declined", _declined(identity)),
-        Choice("Not there", "nothing is decided", None),
+        Choice("Choose another folder", "nothing is decided yet", None),
     )
     return Question(accept_text(document, cwd, obstacles, toolchains=toolchains), "Accept?", choices)
 
@@ -270,13 +276,15 @@ def _place(path: str) -> str:
 
 HEADINGS = {
     ("dispatch_send", None): "Send this? It cannot be recalled.",
-    ("dispatch_act", "decline"): "Decline this dispatch, end its run, or send nothing of what it returned?",
+    ("dispatch_act", "decline"): (
+        "Decline this dispatch? If it runs, its run ends; if its result is held, the result is not sent."
+    ),
     ("dispatch_act", "cancel"): "Cancel this dispatch?",
     ("dispatch_act", "deny"): "Deny this call of a run?",
     ("dispatch_invite", "send"): "Ask this person to let you dispatch to them?",
     ("dispatch_invite", "decline"): "Decline this invitation?",
     ("dispatch_trust", "edit"): "Change what this person may do on this machine?",
-    ("dispatch_trust", "revoke"): "End what this person may do on this machine, running work included?",
+    ("dispatch_trust", "revoke"): "Revoke all that this person may do on this machine, and stop their running work?",
 }
 
 
@@ -306,7 +314,7 @@ def in_dialog(text: str) -> str:
     rows = sum(max(1, -(-len(each) // DIALOG_COLUMNS)) for each in text.split("\n"))
     if rows <= DIALOG_ROWS:
         return text
-    return f"[{rows + 1} rows, and this dialog may show {DIALOG_ROWS} of them: answer No if you miss one]\n{text}"
+    return f"[{rows + 1} rows, but this dialog may show only {DIALOG_ROWS}: answer No if any are missing]\n{text}"
 
 
 def effect(tool: str, given: Mapping[str, object]) -> Effect:

@@ -14,13 +14,14 @@ Written by `python -m mcp_plugin.reference`; a test compares. `dispatch-mcp` spe
 for the session of an agent's program; [plugin.md](plugin.md) says what it is to a person in Claude Code. For any other
 host, `dispatch mcp-config HOST` prints the entry for its configuration.
 
-**The node.** It uses the daemon that runs. Without one the session has a node of its own, a process beside it, for
-every other program of this person too, as long as the session lasts; then another session takes over, or
-`dispatch-daemon` does. Where nobody signed in yet, every tool says `dispatch login`, and nothing is started. A node
-that uses another sign-in than `$DISPATCH_BROKER` or `$DISPATCH_TOKEN` names refuses every tool (409).
+**The node.** The server uses the running daemon. Without a daemon the session starts a node of its own: a process
+beside it, which every other program of this person can use too, as long as the session lasts. After that another
+session takes over, or `dispatch-daemon` does. Before anybody has signed in, every tool answers with `dispatch login`,
+and nothing is started. A node with another sign-in than `$DISPATCH_BROKER` or `$DISPATCH_TOKEN` names refuses every tool
+(409).
 
-**Eras.** The handshake era (`initialize`, 2024-11-05 to 2025-11-25), and with `DISPATCH_MCP_ERA=auto` the one of
-2026-07-28 too, for hosts that ask for it first. There a form ends a call, which the host makes once more with the
+**Eras.** The versions with a handshake (`initialize`, 2024-11-05 to 2025-11-25); with `DISPATCH_MCP_ERA=auto` also
+2026-07-28, for hosts that ask for it first. In that version a form ends a call, and the host repeats the call with the
 answer.
 
 **Results** are structured content. Claude Code and Codex show that to their models, so beside it they get a few words;
@@ -46,8 +47,8 @@ number. Cancelling a call leaves the run alone.
 | a host with forms (elicitation) | in a *form* of this server: for the dispatch, for each call of its run, for an invitation with its menu |
 | a host without | on the local page (`dispatch open`) or in a terminal. The model shows numbered text, which only informs; `accept` and `approve` are refused (403), with the exact command, and a waiting call has `answer_at` |
 
-A *no* (decline, deny, cancel, revoke) and a narrower edge are taken from any host. An approval within 1.2 seconds of the
-call being shown is not taken. Whoever drives this server with a picker of their own, and trusts it, says so by
+A *no* (decline, deny, cancel, revoke) and a narrower edge are accepted from any host. An approval within 1.2 seconds of
+the call being shown is not. If you drive this server with a picker of your own, and trust it, set
 `DISPATCH_APPROVAL_UI=picker`. A send is asked about by the host's own permission question, and in Claude Code by the
 plugin's: keep those on.
 
@@ -77,7 +78,7 @@ arguments.
 
 ## Tools
 
-Every tool refuses arguments that it does not know (422), and `action` or `what` those that it does nothing with.
+Every tool refuses arguments that it does not know (422), and those that the given `action` or `what` does not use.
 """  # noqa: E501 the rows of its tables
 
 

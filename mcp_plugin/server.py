@@ -72,7 +72,7 @@ def build(session: Session) -> Server[dict[str, object]]:
         try:
             limit.acquire_on_behalf_of_nowait(token)
         except trio.WouldBlock:
-            error = RateLimited(f"{MAX_CALLS} calls are under way", fix="wait for one of them")
+            error = RateLimited(f"{MAX_CALLS} tool calls are already running", fix="wait until one of them ends")
             return failed(error_document(error))
         try:
             return await answered(context, params, session)

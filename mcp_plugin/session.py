@@ -71,16 +71,16 @@ class Session:
         call = key(dispatch_id, request_id)
         if call not in self._shown:
             raise Conflict(
-                "that tool call was not shown in this session yet, so nobody can have agreed to it",
+                "that tool call has not been shown in this session, so nobody can have agreed to it",
                 fix=f'dispatch_act(action="watch", dispatch_id="{dispatch_id}") shows it: ask the person, then answer',
             )
         passed = self.clock() - self._shown[call]
         if passed < PERSON_SECONDS:
             self._shown[call] = self.clock()  # so that a script that retries does not get through
             raise Conflict(
-                f"that approval came {passed:.1f} s after the call was shown; a person has not read it by then, so "
-                "it is not taken",
-                fix="ask the person with the picker and pass their answer on; a deny is always taken",
+                f"that approval came {passed:.1f} s after the call was shown, too fast for a person to have read it, "
+                "so it was not accepted",
+                fix="ask the person with the picker and pass on their answer; a deny is always accepted",
             )
 
     # --- folders

@@ -120,7 +120,7 @@ def final(document: Document) -> Document:
     }
     if held:
         ended["held"] = (
-            f"the run has ended as {held['status']}, and nothing of it is sent yet: the person decides, by "
+            f"the run ended as {held['status']} and its result is held: the person decides whether it is sent, with "
             f'dispatch_act(action="release", dispatch_id="{identity}") or action="decline"'
         )
         ended["receipt"] = {"state": "none", "why": "its result is signed when it is sent"}
@@ -149,11 +149,11 @@ def final(document: Document) -> Document:
 
 def _receipt(identity: str, result: Document) -> Document:
     if not result:
-        return {"state": "none", "why": "it ended without a run, so there is no result that could be signed"}
+        return {"state": "none", "why": "it ended without a run, so there is no signed result"}
     receipt: Document = {"state": "signed", "export": f"dispatch receipt {identity}"}
     if result["missing_batches"]:
         receipt["complete"] = False
-        receipt["why"] = "not all events of the run are here, so the receipt is without them"
+        receipt["why"] = "some events of the run are missing here, so the receipt does not include them"
     return receipt
 
 

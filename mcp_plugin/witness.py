@@ -118,7 +118,7 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
             if effect.get("grant") in ("always", "session") and (rules := offered_rules(row)):
                 number = effect.get("rule")
                 more["rule"] = rule_text(rules[number]) if isinstance(number, int) else number
-            text = "\n".join(["Pass this answer on?", *questions.facts(more, ""), questions.gate_text(row)])
+            text = "\n".join(["Pass on this answer?", *questions.facts(more, ""), questions.gate_text(row)])
             return Requirement(questions.gate(row), effect, text, identity)
         case "dispatch_act", "decline":
             document = source.dispatch(str(effect["dispatch_id"]))
@@ -244,7 +244,7 @@ def _shell(folder: StateFolder, event: Document) -> str:
         commands = list(questions.leaves(given))
         if not any(shell.decides(command, folder.path, Path.home()) for command in commands):
             return ""
-        what = "This command decides something with dispatch, or touches what dispatch keeps:"
+        what = "This command makes a decision in dispatch, or touches dispatch's own data:"
         asked = "\n".join([f"dispatch: {what}", *questions.facts(given, "the command itself")])
         return ruling("ask", questions.in_dialog(asked))
     named = next((str(given[name]) for name in ("file_path", "notebook_path", "path") if given.get(name)), "/")
@@ -268,7 +268,7 @@ def ruling(decision: Literal["ask", "allow"], reason: str, replaced: Mapping[str
 
 def run(option: Option) -> NoReturn:
     """Handle one hook event from standard input, then exit with 0; an error before a call has the person asked."""
-    unsure = ruling("ask", "dispatch: what this call is about could not be found out")
+    unsure = ruling("ask", "dispatch: could not find out what this call is about")
 
     def late(*_: object) -> NoReturn:
         raise TimeoutError

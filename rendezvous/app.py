@@ -52,6 +52,7 @@ def make_app(broker: Broker) -> ASGIApp:
         Route("/login", sign_in_pages.submit, methods=["POST"]),
         Route("/login/mail", sign_in_pages.mailed, methods=["GET"]),
         Route("/login/mail", sign_in_pages.confirm, methods=["POST"]),
+        Route("/", join.home, methods=["GET"]),
         Route("/join", join.without, methods=["GET"]),
         Route("/join/{token}", join.one, methods=["GET"]),
         Route("/v1/presence", presence.put, methods=["PUT"]),
@@ -128,8 +129,8 @@ def _refuse_from_afar(request: Request) -> None:
         host = ""
     if not is_loopback(host) or any(name in request.headers for name in FORWARDED):
         raise Forbidden(
-            "a development broker approves anybody's sign-in, so it answers this machine alone",
-            fix="run the broker without --dev, with --public-url and --smtp-host",
+            "a development broker approves every sign-in, so it only answers requests from its own machine",
+            fix="run the broker without --dev, and with --public-url and --smtp-host",
         )
 
 

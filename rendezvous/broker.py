@@ -51,7 +51,7 @@ def origin_of(url: str) -> str:
     except ValueError as error:
         raise Invalid(f"{url!r} is not a URL", fix="write it like https://broker.example") from error
     if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
-        raise Invalid(f"{url!r} is not a broker's address", fix="write it like https://broker.example")
+        raise Invalid(f"{url!r} is not the address of a broker", fix="write it like https://broker.example")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 

@@ -30,7 +30,7 @@ class ChangeSignal:
         """Give an event that the next `notify` for `user_id` sets. Raises RateLimited over the bounds."""
         mine = self._waiting.setdefault(user_id, set())
         if len(mine) >= WAITING_PER_USER or self._count >= WAITING_IN_ALL:
-            raise RateLimited("too many readers are waiting already", fix="ask without wait=")
+            raise RateLimited("too many requests are already waiting for changes", fix="ask without wait=")
         event = trio.Event()
         if self._closed:
             event.set()

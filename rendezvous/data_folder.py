@@ -32,7 +32,10 @@ class DataFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
-            raise Conflict(f"another broker runs on {self._folder}", fix="stop it, or name another --data") from None
+            raise Conflict(
+                f"another broker is already running on {self._folder}",
+                fix="stop it, or choose another folder with --data",
+            ) from None
         self._lock = lock
         return self._folder
 
@@ -54,7 +57,7 @@ def private_folder(folder: Path) -> None:
     except OSError as error:
         raise _unusable(folder, error) from error
     if mode & 0o077:
-        raise Invalid(f"others can reach {folder} (mode {mode:04o})", fix=f"`chmod 700 {folder}`")
+        raise Invalid(f"other users can access {folder} (mode {mode:04o})", fix=f"`chmod 700 {folder}`")
 
 
 def _require_own(path: Path, folder: Path) -> None:
@@ -64,8 +67,8 @@ def _require_own(path: Path, folder: Path) -> None:
         return  # a running broker's database has files that come and go
     if owner != os.geteuid():
         raise Invalid(
-            f"{path} belongs to another user (uid {owner}), so nothing in {folder} is used",
-            fix="run the broker as that user, or name another --data",
+            f"{path} belongs to another user (uid {owner}), so {folder} is not used",
+            fix="run the broker as that user, or choose another folder with --data",
         )
 
 

@@ -71,8 +71,8 @@ def _installing(options: Options) -> Check:
         return Check(
             "install",
             False,
-            "mails and pages cannot say how dispatch is installed, so whoever is invited has to ask",
-            "serve with --install-command TEXT, one that works for them, or with --install-url URL",
+            "no install instructions are set, so invitations cannot say how to install dispatch",
+            "serve with --install-command TEXT (a command that works for your users) or --install-url URL",
         )
     parts = [f"{len(said.commands)} commands"] if said.commands else []
     return Check("install", True, ", ".join([*parts, *([said.url] if said.url else [])]))
@@ -86,8 +86,9 @@ def _mail(options: Options) -> Check:
         return Check(
             "mail",
             False,
-            "no mail server: nobody can prove an address, so nobody can sign in",
-            "serve with --smtp-host and --smtp-from, and --smtp-user with $DISPATCH_SMTP_PASSWORD if it wants a user",
+            "no mail server: nobody can prove their address, so nobody can sign in",
+            "serve with --smtp-host and --smtp-from; if the server needs a login, add --smtp-user and set "
+            "$DISPATCH_SMTP_PASSWORD",
         )
     where = f"{options.smtp_host}:{options.smtp_port}"
     try:
@@ -96,44 +97,53 @@ def _mail(options: Options) -> Check:
         return Check(
             "mail",
             False,
-            f"{where} refuses the user {options.smtp_user!r}",
+            f"{where} rejects the user {options.smtp_user!r}",
             "check --smtp-user and $DISPATCH_SMTP_PASSWORD",
         )
     except ssl.SSLError as error:
         why = getattr(error, "verify_message", "") or error.reason or "TLS failed"
         return Check(
-            "mail", False, f"{where}: {why}", "name the server as its certificate does, or its CA by --smtp-ca"
+            "mail",
+            False,
+            f"{where}: {why}",
+            "give --smtp-host the name on the server's certificate, or trust its CA with --smtp-ca FILE",
         )
     except smtplib.SMTPNotSupportedError as error:
-        return Check("mail", False, f"{where}: {error}", "use a port of that server that has STARTTLS, mostly 587")
+        return Check(
+            "mail",
+            False,
+            f"{where}: {error}",
+            "choose a port where the server offers STARTTLS, usually --smtp-port 587",
+        )
     except (OSError, smtplib.SMTPException, ValueError) as error:
         why = str(getattr(error, "strerror", None) or type(error).__name__)
         return Check(
-            "mail", False, f"{where} does not answer as a mail server: {why}", "check --smtp-host, --smtp-port"
+            "mail", False, f"{where} does not respond like a mail server: {why}", "check --smtp-host, --smtp-port"
         )
-    return Check("mail", True, f"{where} takes mail over TLS{' from this user' if options.smtp_user else ''}")
+    return Check("mail", True, f"{where} accepts mail over TLS{' from this user' if options.smtp_user else ''}")
 
 
 def _secret(options: Options, environment: Mapping[str, str]) -> Check:
-    fix = "set $DISPATCH_JWT_SECRET to what `openssl rand -hex 32` prints; everybody signs in again"
+    fix = "set $DISPATCH_JWT_SECRET to the output of `openssl rand -hex 32`; everybody has to sign in again"
     if given := environment.get("DISPATCH_JWT_SECRET", "").encode():
         if len(given) < MIN_TEXT or len(set(given)) < DISTINCT_BYTES:
-            return Check("token secret", False, "$DISPATCH_JWT_SECRET is short or easily guessed", fix)
+            return Check("token secret", False, "$DISPATCH_JWT_SECRET is too short or easy to guess", fix)
         return Check("token secret", True, "$DISPATCH_JWT_SECRET")
     path = options.folder / SECRET_FILE
     try:
         mode, text = stat.S_IMODE(path.stat().st_mode), path.read_bytes().strip()
     except FileNotFoundError:
-        return Check("token secret", True, f"none yet: the first `serve` makes {path}")
+        return Check("token secret", True, f"none yet: the first `serve` creates {path}")
     except OSError as error:
-        return Check(
-            "token secret", False, f"{path}: {error.strerror}", "run doctor as the user whom the broker runs as"
-        )
+        return Check("token secret", False, f"{path}: {error.strerror}", "run doctor as the user that runs the broker")
     if mode & 0o077:
-        return Check("token secret", False, f"others can read {path} (mode {mode:04o})", f"`chmod 600 {path}`")
+        return Check("token secret", False, f"other users can read {path} (mode {mode:04o})", f"`chmod 600 {path}`")
     if len(text) < MIN_TEXT or len(set(text)) < DISTINCT_BYTES:
         return Check(
-            "token secret", False, f"{path} is short or easily guessed", f"`rm {path}`; everybody signs in again"
+            "token secret",
+            False,
+            f"{path} is too short or easy to guess",
+            f"`rm {path}`, then restart the broker; everybody has to sign in again",
         )
     return Check("token secret", True, f"{path}, private")
 
@@ -143,28 +153,34 @@ def _data_folder(options: Options) -> Check:
     try:
         status = folder.stat()
     except FileNotFoundError:
-        return Check("data folder", True, f"none yet: the first `serve` makes {folder}")
+        return Check("data folder", True, f"none yet: the first `serve` creates {folder}")
     except OSError as error:
-        return Check("data folder", False, f"{folder}: {error.strerror}", "name another --data")
+        return Check("data folder", False, f"{folder}: {error.strerror}", "choose another folder with --data")
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid != os.geteuid():
         return Check(
             "data folder",
             False,
             f"{folder} belongs to another user (uid {status.st_uid})",
-            "run doctor as the user whom the broker runs as",
+            "run doctor as the user that runs the broker",
         )
     if mode & 0o077:
-        return Check("data folder", False, f"others can reach {folder} (mode {mode:04o})", f"`chmod 700 {folder}`")
+        return Check(
+            "data folder", False, f"other users can access {folder} (mode {mode:04o})", f"`chmod 700 {folder}`"
+        )
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor.") as file:
             file.write(b"x")
             file.flush()
     except OSError as error:
-        return Check("data folder", False, f"{folder} cannot be written: {error.strerror}", "name another --data")
+        return Check(
+            "data folder", False, f"{folder} is not writable: {error.strerror}", "choose another folder with --data"
+        )
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
-        return Check("data folder", False, f"{free // 1024**2} MB are free at {folder}", "make room there")
+        return Check(
+            "data folder", False, f"only {free // 1024**2} MB are free at {folder}", "free some disk space there"
+        )
     return Check("data folder", True, f"{folder}, private, {free // 1024**3} GB free")
 
 
@@ -176,29 +192,34 @@ def _public_address(options: Options) -> tuple[Check, dict[str, float]]:
         url = f"{scheme}://{options.host}:{options.port}"
     elif url.startswith("http:") and not is_loopback(urlsplit(url).hostname or ""):
         fix = (
-            "give the broker a certificate (--certificate, --key) or a TLS proxy (--behind-proxy), and an https address"
+            "serve over HTTPS: give --certificate and --key, or put a TLS proxy in front (--behind-proxy), and give "
+            "an https --public-url"
         )
-        return Check(name, False, f"{url} is not encrypted: tokens and addresses could be read on the way", fix), {}
+        return Check(
+            name, False, f"{url} is not encrypted: sign-in tokens and addresses could be read on the way", fix
+        ), {}
     try:
         answer = _get(url, "/health")
     except ssl.SSLCertVerificationError as error:
-        fix = "serve the whole chain of a certificate for this name, from a CA that the clients trust"
-        return Check(name, False, f"{url}: clients refuse its certificate: {error.verify_message}", fix), {}
+        fix = "use a certificate for this name from a CA that clients trust, and pass its whole chain to --certificate"
+        return Check(name, False, f"{url}: clients reject its certificate: {error.verify_message}", fix), {}
     except (OSError, ssl.SSLError, http.client.HTTPException, ValueError) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
-        fix = "start the broker, and look at DNS, firewall and proxy from another machine"
-        return Check(name, False, f"nothing answers at {url}: {why}", fix), {}
+        fix = "start the broker; if it is running, check DNS, firewall and proxy from another machine"
+        return Check(name, False, f"nothing responds at {url}: {why}", fix), {}
     clocks = {url: answer.apart} if answer.apart is not None else {}
     if answer.document.get("origin") != url:
         said = answer.document.get("origin", f"status {answer.status}")
-        fix = f"serve with --public-url {url}, and have the proxy pass requests on as they are"
+        fix = f"serve with --public-url {url}, and let the proxy pass requests through unchanged"
         return Check(
-            name, False, f"what answers at {url} is no broker of that address ({str(said)[:200]!r})", fix
+            name, False, f"the server at {url} is not the broker with that address ({str(said)[:200]!r})", fix
         ), clocks
     if answer.days_left is not None and answer.days_left < CERTIFICATE_DAYS:
-        return Check(name, False, f"the certificate of {url} ends in {answer.days_left:.0f} days", "renew it"), clocks
-    left = "" if answer.days_left is None else f", its certificate for another {answer.days_left:.0f} days"
-    return Check(name, True, f"{url} answers as clients ask it{left}"), clocks
+        return Check(
+            name, False, f"the certificate of {url} expires in {answer.days_left:.0f} days", "renew it"
+        ), clocks
+    left = "" if answer.days_left is None else f", certificate valid for another {answer.days_left:.0f} days"
+    return Check(name, True, f"{url} is reachable{left}"), clocks
 
 
 def _relays(options: Options) -> tuple[Check, dict[str, float]]:
@@ -208,8 +229,8 @@ def _relays(options: Options) -> tuple[Check, dict[str, float]]:
         return Check(
             name,
             False,
-            "none is named: devices behind two home routers may not reach each other",
-            "run `dispatch-relay serve` somewhere, and serve with --relay https://…",
+            "none: devices behind two different home routers may not reach each other",
+            "run `dispatch-relay serve` on a public host, and serve with --relay https://…",
             needed=False,
         ), {}
     clocks: dict[str, float] = {}
@@ -218,7 +239,9 @@ def _relays(options: Options) -> tuple[Check, dict[str, float]]:
             answer = _get(origin, "/v1/address")
         except (OSError, ssl.SSLError, http.client.HTTPException, ValueError) as error:
             why = getattr(error, "verify_message", "") or getattr(error, "strerror", None) or type(error).__name__
-            return Check(name, False, f"{origin} does not answer: {why}", "start it, or leave its --relay out"), clocks
+            return Check(
+                name, False, f"{origin} does not respond: {why}", "start that relay, or remove it from --relay"
+            ), clocks
         if answer.apart is not None:
             clocks[origin] = answer.apart
     return Check(name, True, ", ".join(origins)), clocks
@@ -228,12 +251,10 @@ def _clock(apart: Mapping[str, float]) -> Check:
     """`apart`: seconds by which others' clocks are ahead of this one."""
     for where, seconds in apart.items():
         if abs(seconds) > CLOCK_SECONDS:
-            detail = (
-                f"this machine's clock and that of {where} are {abs(seconds):.0f} s apart: sign-ins will be refused"
-            )
+            detail = f"the clocks of this machine and {where} differ by {abs(seconds):.0f} s: sign-ins will be refused"
             return Check("clock", False, detail, "`timedatectl set-ntp true`")
     if _unsynchronised():
-        detail = f"{time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}; nothing keeps it right"
+        detail = f"{time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}; this machine's clock is not synchronised"
         return Check("clock", False, detail, "`timedatectl set-ntp true`", needed=False)
     return Check("clock", True, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
 

@@ -39,12 +39,12 @@ def read_installing(commands: Sequence[str], url: str) -> Installing:
     """Check what the operator gave. Raises Invalid."""
     given = tuple(command.strip() for command in commands if command.strip())
     if len(given) > MAX_COMMANDS:
-        raise Invalid(f"{len(given)} install commands, at most {MAX_COMMANDS} fit in a mail", fix="join some with &&")
+        raise Invalid(f"{len(given)} install commands: at most {MAX_COMMANDS} fit in a mail", fix="join some with &&")
     for command in given:
         if not command.isprintable() or len(command) > MAX_COMMAND:
             raise Invalid(
-                "--install-command: each is one line of printable text, as it is to be typed",
-                fix=f"give each command as an option of its own, in at most {MAX_COMMAND} characters",
+                "--install-command takes one line of printable text",
+                fix=f"repeat the option for each command, with at most {MAX_COMMAND} characters each",
             )
     return Installing(given, _read_url(url.strip()))
 
@@ -59,7 +59,7 @@ def _read_url(url: str) -> str:
     except ValueError as error:
         raise Invalid("--install-url is not a URL", fix=fix) from error
     if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
-        raise Invalid("--install-url is not the address of a page", fix=fix)
+        raise Invalid("--install-url is not the address of a web page", fix=fix)
     if not url.isascii() or not url.isprintable() or " " in url or len(url) > MAX_URL:
-        raise Invalid("--install-url holds characters that do not belong in an address, or is too long", fix=fix)
+        raise Invalid("--install-url is too long, or contains characters that are not allowed in a URL", fix=fix)
     return url

@@ -57,13 +57,13 @@ class InvitationRoutes:
         invitation, signed = open_as(Invitation, write.take("invitation", bytes))
         now = broker.clock()
         if (invitation.issuer_user, invitation.issuer_device) != (write.user_id, write.device):
-            raise Forbidden("the invitation is not by the device that posts it", fix="update dispatch")
+            raise Forbidden("the invitation was not signed by the device that posts it", fix="update dispatch")
         if invitation.audience_user == invitation.issuer_user:
-            raise Invalid("nobody needs an invitation to themselves", fix="name another person's address")
+            raise Invalid("you cannot invite yourself", fix="give another person's address")
         if invitation.expires <= now:
-            raise Gone("the invitation has expired already", fix="set this machine's clock")
+            raise Gone("the invitation has already expired", fix="set this machine's clock")
         if invitation.created > now + WINDOW_MS or invitation.expires - invitation.created > MAX_LIFE_MS:
-            raise Invalid("an invitation starts now and lasts at most 7 days", fix="set this machine's clock")
+            raise Invalid("an invitation has to start now and expire within 7 days", fix="set this machine's clock")
 
         posted = await broker.storage.post_invitation(
             write.author,
@@ -135,7 +135,7 @@ class InvitationRoutes:
         write = await broker.signed(request, "invitations.answer", "token", "kind", "sealed")
         token = self._token(request)
         if write.take("token", str) != token:
-            raise Forbidden("that answer was signed for another invitation", fix="update dispatch")
+            raise Forbidden("that answer was signed for a different invitation", fix="update dispatch")
         decision = DECISIONS[write.take("kind", str, lambda value: value in DECISIONS)]
         sealed: dict[str, bytes] = {}
         for device, box in write.take("sealed", dict).items():
@@ -143,7 +143,7 @@ class InvitationRoutes:
                 raise Invalid("sealed must map peer ids to boxes", fix="update dispatch")
             if len(box) > MAX_SEALED:
                 raise TooLarge(
-                    f"a sealed answer has {len(box)} bytes, at most {MAX_SEALED} are kept", fix="update dispatch"
+                    f"a sealed answer has {len(box)} bytes; the limit is {MAX_SEALED}", fix="update dispatch"
                 )
             sealed[device] = box
 
@@ -151,7 +151,7 @@ class InvitationRoutes:
         invitation, _ = open_as(Invitation, asked.statement)
         device_set, _ = open_as(DeviceSet, invitation.device_set)
         if not sealed or not sealed.keys() <= {device.device for device in device_set.devices}:
-            raise Invalid("an answer is sealed to devices that the invitation names", fix="update dispatch")
+            raise Invalid("an answer can only be sealed to devices named in the invitation", fix="update dispatch")
         answer = InvitationAnswer(token=token, decision=decision, sealed=sealed, digest=write.digest)
         row = await broker.storage.answer_invitation(write.author, answer, broker.clock())
         broker.changes.notify(row.inviter, row.invitee)
@@ -162,7 +162,7 @@ class InvitationRoutes:
         write = await self._broker.signed(request, "invitations.withdraw", "token")
         token = self._token(request)
         if write.take("token", str) != token:
-            raise Forbidden("that was signed for another invitation", fix="update dispatch")
+            raise Forbidden("that request was signed for a different invitation", fix="update dispatch")
         row = await self._broker.storage.withdraw_invitation(write.author, token, self._broker.clock())
         self._broker.changes.notify(row.inviter, row.invitee)
         return web.document({"token": token, "status": row.status.value})
@@ -211,5 +211,5 @@ class InvitationRoutes:
         try:
             names.uuid_bytes(token)
         except Invalid:
-            raise NotFound("that is not an invitation's token", fix="copy it whole") from None
+            raise NotFound("that is not an invitation token", fix="copy it whole") from None
         return token

@@ -24,7 +24,7 @@ from rendezvous.text import printable
 ENDED = {
     InvitationStatus.ACCEPTED: "This invitation was accepted",
     InvitationStatus.DECLINED: "This invitation was declined",
-    InvitationStatus.WITHDRAWN: "This invitation was taken back",
+    InvitationStatus.WITHDRAWN: "This invitation was withdrawn",
     InvitationStatus.EXPIRED: "This invitation has expired",
 }
 
@@ -41,11 +41,16 @@ def day(ms: int) -> str:
 
 
 class JoinRoutes:
-    """The pages under /join."""
+    """The page at / and those under /join."""
 
     def __init__(self, broker: Broker, pages: Pages) -> None:
         self._broker = broker
         self._pages = pages
+
+    async def home(self, request: Request) -> Response:
+        """GET /: what this server is and where to go, for somebody who opens the broker's address in a browser."""
+        self._pages.throttle(request)
+        return self._pages.show("home.html", url=self._broker.settings.public_url)
 
     async def without(self, request: Request) -> Response:
         """GET /join: how to install dispatch, for somebody who was given an address instead of a link."""
@@ -61,20 +66,23 @@ class JoinRoutes:
             if _is_token(token):
                 row = await self._broker.storage.invitation_by_token(token)
             if row is None:
-                raise NotFound("No invitation has this link", fix="copy it whole from the mail, or ask for a new one")
+                raise NotFound(
+                    "There is no invitation at this link",
+                    fix="copy the whole link from the mail, or ask for a new invitation",
+                )
         except DispatchError as error:
             return self._pages.error(error)
         inviter, status = printable(row.inviter), row.status_at(self._broker.clock())
         if status is InvitationStatus.PENDING:
             link = join_page(self._broker.settings.public_url, token)
             return self._show(inviter=inviter, expires=day(row.expires), link=link)
-        text = f"There is nothing left to do here. To be invited again, ask {inviter}."
+        text = f"There is nothing more to do here. If you still want to take part, ask {inviter} for a new invitation."
         if status is InvitationStatus.ACCEPTED:
-            text = f"On the computer where it was accepted, `dispatch inbox` lists what {inviter} sends."
+            text = f"Tasks from {inviter} appear on the computer where it was accepted: run `dispatch inbox` there."
         return self._pages.show("done.html", title=ENDED[status], text=text)
 
     def _show(self, *, inviter: str, expires: str, link: str) -> Response:
-        body = f"Open this on the computer where the work should run:\n\n{link}\n"
+        body = f"Open this link on the computer where the tasks should run:\n\n{link}\n"
         return self._pages.show(
             "join.html",
             copies=True,

@@ -56,13 +56,16 @@ class Mailer:
     def __init__(self, settings: SmtpSettings) -> None:
         address = parseaddr(settings.sender)[1]
         if "@" not in address or any(ord(c) < 32 for c in settings.sender):
-            raise Invalid(f"{settings.sender!r} can't be a sender", fix="--smtp-from 'dispatch <dispatch@example.org>'")
+            raise Invalid(
+                f"{settings.sender!r} can't be used as a sender",
+                fix="give --smtp-from 'dispatch <dispatch@example.org>'",
+            )
         self._settings = settings
         self._envelope_sender = address
         try:
             self._tls = ssl.create_default_context(cafile=settings.ca)
         except (OSError, ssl.SSLError) as error:
-            raise Invalid(f"can't use --smtp-ca {settings.ca}: {error}", fix="name a PEM file") from error
+            raise Invalid(f"can't use --smtp-ca {settings.ca}: {error}", fix="give --smtp-ca a PEM file") from error
         self._limiter = trio.CapacityLimiter(4)
 
     async def send(self, mail: Mail) -> bool:

@@ -19,18 +19,20 @@ def sign_in(*, to: str, device_name: str, address: str, asked_ms: int, page: str
     asked = datetime.fromtimestamp(asked_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     return Mail(
         to,
-        "Sign in to dispatch: type the code your device shows",
+        "Sign in to dispatch: type the code shown on your device",
         f"""A device that calls itself "{printable(device_name)}" asks to sign in to dispatch as {to}.
 
   Broker:  {origin}
-  Asked:   {asked}, from the address {address}
+  Time:    {asked}
+  From:    {address}
 
-If that is you, open this page and type the code that YOUR OWN device shows:
+If this is you, open this page and type the code shown on YOUR OWN device:
 
   {page}
 
-The code is not in this mail on purpose. If somebody else gave you a code to type,
-or if you did not ask for this, do nothing: the request ends by itself in a few minutes.
+This mail leaves out the code on purpose. If somebody else gave you a code to type,
+or if you did not try to sign in, ignore this mail: the request expires in a few
+minutes.
 """,
     )
 
@@ -39,44 +41,48 @@ def invitation(*, to: str, inviter: str, page: str, expires: str, installing: In
     """Say that `inviter` invites the recipient, what that means, and the one command. Its link holds no secret."""
     if installing.commands:
         lines = "\n".join(f"     {command}" for command in installing.commands)
-        install = f"Install dispatch, in a terminal (Linux, or WSL on Windows):\n\n{lines}"
+        install = f"Install dispatch. In a terminal on Linux (on Windows, inside WSL):\n\n{lines}"
         if installing.url:
-            install += f"\n\n     More about it: {installing.url}"
+            install += f"\n\n     More about installing it: {installing.url}"
     elif installing.url:
-        install = f"Install dispatch as this page says (Linux, or WSL on Windows):\n\n     {installing.url}"
+        install = f"Install dispatch on Linux (on Windows, inside WSL). This page says how:\n\n     {installing.url}"
     else:
-        ask = f"Ask {inviter},\n     which command they installed it with."
-        install = f"Install dispatch (Linux, or WSL on Windows). How? {ask}"
+        install = (
+            "Install dispatch on Linux (on Windows, inside WSL). To learn how, ask\n"
+            f"     {inviter} which command they used."
+        )
     paragraphs = (
         f"{inviter} asks for your permission to send tasks to your computer.",
-        f"dispatch carries work between people: {inviter} describes a task, and an AI agent of your own does it on "
-        "your computer, in a sandbox. Nothing can be sent to you until you choose what to permit: you choose the "
-        "tools, you approve each task and each call, and you can end it at any time.",
-        "On the computer where the work should run:",
+        f"dispatch lets people give tasks to each other's AI agents: {inviter} describes a task, and your own AI "
+        "agent carries it out on your computer, in a sandbox. You decide what is permitted: nothing can be sent to "
+        "you until you answer this invitation, you choose the tools and folders, you approve each task, and you can "
+        "stop at any time.",
+        "To answer, on the computer where the tasks should run:",
     )
     beginning = "\n\n".join(textwrap.fill(each, WIDTH) for each in paragraphs)
     ending = textwrap.fill(
-        f"The invitation ends on {expires}. A mail can be forged: before you grant more than reading, compare the "
-        f"fingerprint that dispatch shows with {inviter}, by voice.",
+        f"The invitation expires on {expires}. Mail can be forged. Before you permit anything beyond reading files, "
+        f"compare the fingerprint that dispatch shows with {inviter}, over the phone or in person.",
         WIDTH,
     )
     return Mail(
         to,
-        f"{inviter} asks to send tasks to your computer with dispatch",
+        f"{inviter} asks to send you tasks with dispatch",
         f"""{beginning}
 
-  1. Look at this page. It explains all of this, and has the commands to copy:
+  1. Open this page. It explains more, and has the commands to copy:
 
      {page}
 
   2. {install}
 
-  3. Run this. It signs you in, shows who asks, and lets you choose or say no:
+  3. Run this command. It signs you in, shows who is asking, and lets you choose
+     what to permit, or decline:
 
      dispatch join {page} --email {shlex.quote(to)}
 
 {ending}
 
-If you do not know {inviter}, do nothing.
+If you do not know {inviter}, ignore this mail.
 """,
     )

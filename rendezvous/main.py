@@ -69,7 +69,7 @@ def serve(**given: object) -> None:
     epilog="\b\nExample:\n  dispatch-rendezvous doctor --public-url https://broker.example --smtp-host smtp.example"
 )
 @broker_options
-@click.option("--json", "as_json", is_flag=True, help="Print {checks: [{name, ok, needed, detail, fix}]}.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: {checks: [{name, ok, needed, detail, fix}]}.")
 def doctor(*, as_json: bool, **given: object) -> None:
     """Look at all that people need of this broker, given the options that `serve` gets. It may run meanwhile.
 
@@ -138,9 +138,12 @@ async def _run(
 async def _announce(broker: Broker, started: trio.Event) -> None:
     await started.wait()
     if broker.settings.dev:
-        click.echo("DEVELOPMENT BROKER: anybody who reaches it signs in as anybody", err=True)
+        click.echo("DEVELOPMENT BROKER: it approves every sign-in without checking who asks", err=True)
     elif broker.mailer is None:
-        click.echo("no --smtp-host: nobody can sign in, since no mail can prove an address", err=True)
+        click.echo(
+            "no --smtp-host: nobody can sign in, because this broker cannot send the mail that proves an address",
+            err=True,
+        )
     click.echo(f"listening on {broker.settings.public_url}")
     sys.stdout.flush()
 

@@ -27,7 +27,7 @@ data_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("~/.dispatch-rendezvous"),
     show_default=True,
-    help="Folder for the database, the token secret and the key for relays.",
+    help="Folder for the database, the token secret and the relay key.",
 )
 
 
@@ -35,35 +35,44 @@ def broker_options(command: Command) -> Command:
     """Add the options that say what a broker is like."""
     options = (
         click.option(
-            "--host", default="127.0.0.1", show_default=True, help="Address or name to listen on; ::, all of them."
+            "--host",
+            default="127.0.0.1",
+            show_default=True,
+            help="Address or name to listen on; :: means all addresses.",
         ),
         click.option(
-            "--port", default=8800, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one."
+            "--port", default=8800, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one."
         ),
         data_option,
         click.option(
-            "--public-url", default="", help="The address that people use; default: http://HOST:PORT on loopback."
+            "--public-url", default="", help="The address that people use. Default: http://HOST:PORT on loopback."
         ),
-        click.option("--dev", is_flag=True, help="Approve sign-ins on the page, without mail. Loopback only."),
+        click.option("--dev", is_flag=True, help="Approve every sign-in on the page, without mail. Loopback only."),
         program.tls_options,
         click.option(
             "--relay",
             metavar="ORIGIN",
             multiple=True,
-            help=f"A relay for devices that reach each other no other way, named to all users; up to {MAX_RELAYS}.",
+            help=(
+                "A relay for devices that cannot reach each other directly. All users are told of it. Repeatable, up "
+                f"to {MAX_RELAYS}."
+            ),
         ),
         click.option(
             "--install-command",
             type=CommandLine(),
             multiple=True,
             envvar="DISPATCH_INSTALL_COMMAND",
-            help="A command that installs dispatch, shown to whoever is invited; once for each, in their order.",
+            help=(
+                "A command that installs dispatch, shown to people who are invited. Repeatable; shown in the order "
+                "given."
+            ),
         ),
         click.option(
             "--install-url",
             default="",
             envvar="DISPATCH_INSTALL_URL",
-            help="A page on installing dispatch, named to whoever is invited.",
+            help="A page about installing dispatch, linked for people who are invited.",
         ),
         click.option("--smtp-host", default="", envvar="DISPATCH_SMTP_HOST", help="Mail server (STARTTLS)."),
         click.option(
@@ -77,13 +86,13 @@ def broker_options(command: Command) -> Command:
             "--smtp-user",
             default="",
             envvar="DISPATCH_SMTP_USER",
-            help="User at the mail server; the password is $DISPATCH_SMTP_PASSWORD.",
+            help="User name at the mail server; the password is $DISPATCH_SMTP_PASSWORD.",
         ),
         click.option("--smtp-from", default="", envvar="DISPATCH_SMTP_FROM", help="Sender: 'Name <address>'."),
         click.option(
             "--smtp-ca",
             type=click.Path(path_type=Path, exists=True),
-            help="Trust this PEM instead of the system's.",
+            help="PEM file of CAs to trust instead of the system's.",
         ),
     )
     for option in reversed(options):
@@ -124,7 +133,10 @@ class Options:
         if self.dev:
             _refuse_dev_off_loopback(self.host, settings.public_url, settings.trusted_proxies)
         if not self.public_url and not is_loopback(self.host):
-            raise Invalid("requests are signed for the broker's public address", fix="give --public-url https://…")
+            raise Invalid(
+                "a broker that listens beyond loopback needs its public address, since requests are signed for it",
+                fix="give --public-url https://…",
+            )
 
     def settings(self, folder: Path) -> Settings:
         """Return the settings of a broker; `public_url` is "" where the port it gets is to be in it. Raises Invalid."""
@@ -156,14 +168,14 @@ class Options:
 
 def _refuse_dev_off_loopback(host: str, origin: str, proxies: Sequence[Network]) -> None:
     if not is_loopback(host):
-        raise Invalid(f"--dev approves anybody's sign-in, so it does not listen on {host}", fix="use --host 127.0.0.1")
+        raise Invalid(f"--dev approves every sign-in, so it cannot listen on {host}", fix="use --host 127.0.0.1")
     if origin and not is_loopback(urlsplit(origin).hostname or ""):
         raise Invalid(
-            f"--dev approves anybody's sign-in, so it can't be reached at {origin}",
-            fix="leave out --public-url; or leave out --dev, and set --smtp-host and the rest",
+            f"--dev approves every sign-in, so it cannot be served at {origin}",
+            fix="remove --public-url; or remove --dev, and set --smtp-host and --smtp-from",
         )
     if proxies:
         raise Invalid(
-            "--dev approves anybody's sign-in, so it does not work behind a proxy",
-            fix="leave out --behind-proxy; or leave out --dev, and set --smtp-host and the rest",
+            "--dev approves every sign-in, so it cannot be used behind a proxy",
+            fix="remove --behind-proxy; or remove --dev, and set --smtp-host and --smtp-from",
         )

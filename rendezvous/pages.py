@@ -56,7 +56,13 @@ class Pages:
 
     def error(self, error: DispatchError) -> Response:
         """Return a page that says what went wrong and what helps."""
-        return self.show("done.html", status=error.code, title="That did not work", text=error.message, fix=error.fix)
+        text, fix = _sentence(error.message), _sentence(error.fix)
+        return self.show("done.html", status=error.code, title="That did not work", text=text, fix=fix)
+
+
+def _sentence(text: str) -> str:
+    """Return an error's message or fix, which a terminal shows behind a colon, as a sentence of its own."""
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def _hash_of(text: str) -> str:

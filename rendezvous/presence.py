@@ -37,9 +37,9 @@ class PresenceRoutes:
         now = self._broker.clock()
         seq, expires, box = write.take("seq", int, _is_count), write.take("expires", int), write.take("box", bytes)
         if len(box) > MAX_BOX:
-            raise TooLarge(f"the box has {len(box)} bytes, at most {MAX_BOX} are kept", fix=NO_FIX)
+            raise TooLarge(f"the box has {len(box)} bytes; the limit is {MAX_BOX}", fix=NO_FIX)
         if expires <= now:
-            raise Invalid("the announcement has expired already", fix="set this machine's clock")
+            raise Invalid("the announcement has already expired", fix="set this machine's clock")
         expires = min(expires, now + MAX_TTL_MS)
         await self._broker.storage.announce(write.author, seq=seq, expires=expires, box=box)
         half, spread = (expires - now) // 2000, (expires - now) // 10_000

@@ -30,19 +30,21 @@ def kept_secret(path: Path, *, if_removed: str) -> bytes:
             _make(path)
             return _read(path, if_removed)
     except OSError as error:
-        raise Unavailable(f"can't use {path}: {error.strerror}", fix="mend the disk, or name another --data") from error
+        raise Unavailable(
+            f"can't use {path}: {error.strerror}", fix="repair or free the disk, or choose another folder with --data"
+        ) from error
 
 
 def damaged(path: Path, *, if_removed: str) -> Invalid:
     """Return the error for a file whose content is not what was written there."""
-    return Invalid(f"{path} is damaged", fix=f"restore it from a backup, or remove it: {if_removed}")
+    return Invalid(f"{path} is damaged", fix=f"restore it from a backup, or remove it ({if_removed})")
 
 
 def _read(path: Path, if_removed: str) -> bytes:
     # Not blocking, since a pipe in its place would be waited for.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
-            raise Invalid(f"others can read {path}", fix=f"`chmod 600 {path}`, or remove it: {if_removed}")
+            raise Invalid(f"other users can read {path}", fix=f"`chmod 600 {path}`, or remove it ({if_removed})")
         text = file.read(_MAX_TEXT).strip()
     if len(text) < MIN_TEXT:
         raise damaged(path, if_removed=if_removed)

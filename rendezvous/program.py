@@ -48,7 +48,7 @@ def tls_options(command: Command) -> Command:
             "--behind-proxy",
             metavar="ADDRESS|NETWORK",
             multiple=True,
-            help="A proxy of yours, whose X-Forwarded-For is believed; once for each. Nobody else's is.",
+            help="Address or network of your own proxy, whose X-Forwarded-For is believed. Repeatable.",
         ),
     )
     for option in reversed(options):
@@ -60,9 +60,11 @@ def check_pem_files(certificate: Path | None, key: Path | None, *more: Path | No
     """Raise Invalid unless these are plain files, and certificate and key come together."""
     for file in (certificate, key, *more):
         if file is not None and not file.is_file():  # a pipe would be waited for
-            raise Invalid(f"{file} is not a plain file", fix="name a PEM file")
+            raise Invalid(f"{file} is not a plain file", fix="give a PEM file")
     if (certificate is None) != (key is None):
-        raise Invalid("--certificate and --key go together", fix="give both, or neither behind a proxy")
+        raise Invalid(
+            "--certificate and --key have to be given together", fix="give both; behind a TLS proxy, give neither"
+        )
 
 
 def authority(host: str, port: int) -> str:

@@ -25,11 +25,13 @@ def proxy_networks(named: Iterable[str]) -> tuple[Network, ...]:
             network = ipaddress.ip_network(text.strip())
         except ValueError as error:
             raise Invalid(
-                f"{text!r} is not the address of a proxy", fix="name it like --behind-proxy 192.0.2.1, or 192.0.2.0/24"
+                f"{text!r} is not the address of a proxy",
+                fix="write it like --behind-proxy 192.0.2.1, or 192.0.2.0/24",
             ) from error
         if network.prefixlen == 0:
             raise Invalid(
-                f"--behind-proxy {text} trusts everybody's X-Forwarded-For", fix="name your proxies' addresses alone"
+                f"--behind-proxy {text} would trust X-Forwarded-For from everybody",
+                fix="give only the addresses of your proxies",
             )
         networks.append(network)
     return tuple(networks)

@@ -13,7 +13,7 @@ class TooMany(RateLimited):
     """A rate is exceeded; `retry_after` is the time until one more request is allowed, in whole seconds."""
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too many requests; one more is taken in {retry_after} s", fix="wait and try again")
+        super().__init__(f"too many requests; try again in {retry_after} s", fix="wait and try again")
         self.retry_after = retry_after
 
 

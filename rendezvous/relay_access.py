@@ -29,12 +29,12 @@ def named_relays(given: Sequence[str], *, public_url: str) -> tuple[str, ...]:
     except Invalid as error:
         raise Invalid(f"--relay: {error.message}", fix=error.fix) from error
     if len(origins) > MAX_RELAYS:
-        raise Invalid(f"{len(origins)} relays are named, at most {MAX_RELAYS} can be", fix="leave some --relay out")
+        raise Invalid(f"{len(origins)} relays are given; the limit is {MAX_RELAYS}", fix="give fewer --relay options")
     for origin in origins:
         if public_url and not is_loopback(_host(public_url)) and is_loopback(_host(origin)):
             raise Invalid(
-                f"--relay {origin} is on this machine alone, and the broker's users are not",
-                fix="name the address by which their devices reach it",
+                f"--relay {origin} is reachable from this machine only, but the broker's users are elsewhere",
+                fix="give the address at which their devices reach it",
             )
     return origins
 

@@ -14,7 +14,7 @@ from peer.protocol import cose
 from peer.protocol.relays import admission
 from rendezvous.private_files import RANDOM_BYTES, damaged, kept_secret
 
-_IF_REMOVED = "every relay that serves your users needs the new key then (`dispatch-rendezvous relay-key`)"
+_IF_REMOVED = "every relay that serves your users then needs the new key, from `dispatch-rendezvous relay-key`"
 
 
 @dataclass(frozen=True, slots=True)

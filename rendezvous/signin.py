@@ -70,16 +70,18 @@ class SignInRoutes:
         write = await broker.signed(request, "login", "email", "device_set")
         if not broker.settings.dev and broker.mailer is None:
             raise Unavailable(
-                "this broker can't send mail, so nobody can prove an e-mail address here",
-                fix="its operator sets --smtp-host (and the rest), or --dev on a loopback address to try things out",
+                "this broker cannot send mail, so nobody can sign in here",
+                fix="ask its operator to set --smtp-host and --smtp-from (or --dev on loopback, to try dispatch out)",
             )
         email = names.user_id(write.take("email", str))
         claim, statement = read_claim(write.take("device_set", bytes))
         mine = [device for device in statement.devices if device.device == write.device]
         if claim.user_id != email or write.user_id != email:
-            raise Forbidden("the request, its device-set and its e-mail name different users", fix="update dispatch")
+            raise Forbidden(
+                "the request, its device set and its e-mail address name different users", fix="update dispatch"
+            )
         if not mine:
-            raise Forbidden("the device that asks is not in the device-set it brings", fix="update dispatch")
+            raise Forbidden("the device that asks is not in the device set that it sent", fix="update dispatch")
         device_code = secrets.token_urlsafe(32)
         interval = DEV_INTERVAL_SECONDS if broker.settings.dev else INTERVAL_SECONDS
         user_code = await self._open(
@@ -111,7 +113,7 @@ class SignInRoutes:
             raise Invalid('the body must be {"device_code": text}', fix="update dispatch")
         device_code = document["device_code"]
         if not isinstance(device_code, str) or len(device_code) > 100:
-            raise Invalid("device_code must be the text that /v1/login/device gave", fix="update dispatch")
+            raise Invalid("device_code must be the text from /v1/login/device", fix="update dispatch")
         poll = await broker.storage.poll_sign_in(_digest(device_code), broker.clock())
         sign_in = poll.sign_in
         if poll.outcome is PollOutcome.APPROVED and sign_in is not None:
@@ -125,7 +127,7 @@ class SignInRoutes:
             )
         about, fix = {
             PollOutcome.AUTHORIZATION_PENDING: ("nobody has approved the sign-in yet", "approve it on the page"),
-            PollOutcome.SLOW_DOWN: ("asked again too early", "wait five seconds longer between polls"),
+            PollOutcome.SLOW_DOWN: ("polled too early", "wait five seconds longer between polls"),
             PollOutcome.EXPIRED_TOKEN: ("the code has expired", "run `dispatch login` again"),
             PollOutcome.ACCESS_DENIED: (
                 sign_in.reason if sign_in else "",
@@ -156,7 +158,7 @@ class SignInRoutes:
             except UserCodeTaken:
                 continue
             return sign_in.user_code
-        raise Internal("no free code was found", fix="try again")
+        raise Internal("no free sign-in code was found", fix="try again")
 
 
 def _digest(code: str) -> bytes:

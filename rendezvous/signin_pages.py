@@ -86,16 +86,23 @@ class PageRoutes:
             token = form.get("t", "")
             sign_in = _pending(await self._by_mail_token(token))
             if "deny" in form:
-                await self._broker.storage.deny_sign_in(sign_in.user_code, "it was denied on the mailed page")
-                return self._pages.show("done.html", title="Denied", text="The device gets no access.")
+                await self._broker.storage.deny_sign_in(
+                    sign_in.user_code, "the owner of the mailbox denied this sign-in"
+                )
+                return self._pages.show(
+                    "done.html", title="Denied", text="The device was not signed in. You can close this page."
+                )
             if "user_code" not in form and self._has_typed(request, sign_in):
                 return await self._approve(sign_in)
             typed = normal_user_code(form.get("user_code", ""))
             theirs = await self._broker.storage.sign_in_by_user_code(typed, self._broker.clock())
             if theirs is None or theirs.user_id != sign_in.user_id:
                 if await self._broker.storage.count_wrong_code(_digest(token)):
-                    raise Gone("The code was mistyped too often, so this request has ended", fix=AGAIN)
-                raise Invalid("That is not the code of the device that asked", fix="go back and look at your device")
+                    raise Gone("The code was mistyped too many times, so this request has ended", fix=AGAIN)
+                raise Invalid(
+                    "That is not the code of the device that asked to sign in",
+                    fix="go back and type the code shown on your device",
+                )
             if theirs.user_code != sign_in.user_code and form.get("device") != theirs.device:
                 # Another device of the same user: nobody approves one that the page did not name.
                 return self._pages.show("login.html", code="", sign_in=_pending(theirs), mail_token=token, typed=False)
@@ -117,12 +124,12 @@ class PageRoutes:
     async def _mail(self, sign_in: SignIn) -> Response:
         broker = self._broker
         if broker.mailer is None:
-            raise Unavailable("This broker can't send mail", fix="its operator sets --smtp-host and the rest")
+            raise Unavailable("This broker can't send mail", fix="ask its operator to set --smtp-host and --smtp-from")
         token = secrets.token_urlsafe(32)
         if not await broker.storage.reserve_sign_in_mail(sign_in.user_code, _digest(token), broker.clock()):
             raise RateLimited(
-                f"No further mail goes to {sign_in.user_id} now, because one of the last minutes is still valid",
-                fix="open the page that the newest mail names, and type the code that your device shows there",
+                f"A mail was sent to {sign_in.user_id} a few minutes ago, and its link still works",
+                fix="open the link in the newest mail and type the code shown on your device",
             )
         mail = mail_texts.sign_in(
             to=sign_in.user_id,
@@ -134,13 +141,15 @@ class PageRoutes:
         )
         if not await broker.mailer.send(mail):
             await broker.storage.forget_mail_token(_digest(token))
-            raise Unavailable("The mail could not be sent", fix="try again; if it stays so, tell the broker's operator")
+            raise Unavailable(
+                "The mail could not be sent", fix="try again; if it still fails, tell the broker's operator"
+            )
         return self._pages.show(
             "done.html",
-            title="Look into your mailbox",
+            title="Check your mailbox",
             text=(
-                f"A mail is on its way to {sign_in.user_id}. Open the page it names, in this browser or another one, "
-                "and have the code that your device shows at hand."
+                f"A mail is on its way to {sign_in.user_id}. Open the link in it, in this browser or another one. "
+                "Keep the code on your device at hand: you may have to type it there."
             ),
         )
 
@@ -153,14 +162,14 @@ class PageRoutes:
         origin = request.headers.get("origin")
         ours = urlsplit(self._broker.settings.public_url)
         if origin is not None and origin != f"{ours.scheme}://{ours.netloc}":
-            raise Forbidden("That form was posted by another site", fix="open the login page itself")
+            raise Forbidden("That form was sent from another site", fix="open the sign-in page directly")
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise Forbidden("That form was posted by another site", fix="open the login page itself")
+            raise Forbidden("That form was sent from another site", fix="open the sign-in page directly")
         body = await web.read_body(request, limit=MAX_FORM)
         try:
             fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=8, strict_parsing=True)
         except ValueError:
-            raise Invalid("That is not a form with the field user_code", fix="open the login page itself") from None
+            raise Invalid("That form has no field user_code", fix="open the sign-in page directly") from None
         return {name: values[-1] for name, values in fields.items()}
 
     def _remember_typed(self, response: Response, sign_in: SignIn) -> None:
@@ -188,7 +197,7 @@ def _pending(sign_in: SignIn | None) -> SignIn:
     if sign_in is None:
         raise NoSuchSignIn
     if sign_in.status is not SignInStatus.PENDING:
-        raise Conflict("That sign-in has already been decided", fix="look at your device")
+        raise Conflict("This sign-in was already decided", fix="your device shows how it ended")
     return sign_in
 
 

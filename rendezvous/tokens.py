@@ -61,9 +61,9 @@ class Tokens:
         """Check an Authorization header. Raises Unauthorized, always with the same fix."""
         scheme, _, token = authorization.partition(" ")
         if not authorization:
-            raise self._refused("no token came with the request")
+            raise self._refused("the request has no token")
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
-            raise self._refused("the Authorization header is not `Bearer` and a token")
+            raise self._refused("the Authorization header is not `Bearer TOKEN`")
         try:
             claims = jwt.decode(
                 token,
@@ -80,7 +80,9 @@ class Tokens:
                 },
             )
         except jwt.InvalidSignatureError as error:
-            raise self._refused("that token is not this broker's: it may have a new DISPATCH_JWT_SECRET") from error
+            raise self._refused(
+                "that token is not valid for this broker: its DISPATCH_JWT_SECRET may have changed"
+            ) from error
         except jwt.PyJWTError as error:
             raise self._refused("that is not a token of this broker") from error
         match claims:
@@ -93,7 +95,7 @@ class Tokens:
         if left <= 0:
             raise self._refused("the sign-in has expired")
         if left > LONGEST_SECONDS:
-            raise self._refused("that sign-in is dated ahead of the broker's clock")
+            raise self._refused("that sign-in is dated later than the broker's clock")
         renewed = "" if LIFE_SECONDS // 2 <= left <= LIFE_SECONDS else self.issue(user_id, device)
         return Bearer(user_id, device, renewed)
 
@@ -110,8 +112,10 @@ def load_secret(data: Path, environment: Mapping[str, str]) -> bytes:
     if given:
         if len(given) < MIN_TEXT:
             raise Invalid(
-                f"DISPATCH_JWT_SECRET has {len(given)} bytes, at least {MIN_TEXT} are needed",
-                fix="`openssl rand -hex 32` makes one; or unset it and the broker keeps its own",
+                f"DISPATCH_JWT_SECRET has {len(given)} bytes; at least {MIN_TEXT} are needed",
+                fix=(
+                    "set it to the output of `openssl rand -hex 32`; or unset it, and the broker makes its own secret"
+                ),
             )
         return given
-    return kept_secret(data / SECRET_FILE, if_removed="everybody signs in again")
+    return kept_secret(data / SECRET_FILE, if_removed="everybody has to sign in again")

@@ -42,16 +42,16 @@ async def read_body(request: Request, *, limit: int = MAX_BODY) -> bytes:
     """Return the body. Raises TooLarge above `limit` bytes, Invalid when it does not arrive in BODY_SECONDS."""
     length = request.headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit() or len(length) > 18 or int(length) > limit:
-        raise TooLarge(f"the body has {length[:18]} bytes, at most {limit} are read", fix="send less at once")
+        raise TooLarge(f"the body has {length[:18]} bytes; the limit is {limit}", fix="send less at once")
     body = bytearray()
     with trio.move_on_after(BODY_SECONDS) as scope:
         try:
             async for piece in request.stream():
                 body += piece
                 if len(body) > limit:
-                    raise TooLarge(f"the body has more than the {limit} bytes that are read", fix="send less at once")
+                    raise TooLarge(f"the body is over the limit of {limit} bytes", fix="send less at once")
         except ClientDisconnect as error:
-            raise Invalid("the body ended early", fix="send the whole body") from error
+            raise Invalid("the body ended too early", fix="send the whole body") from error
     if scope.cancelled_caught:
         raise Invalid(f"the body did not arrive within {BODY_SECONDS} s", fix="try again over a faster connection")
     return bytes(body)
@@ -123,7 +123,9 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 async def on_unexpected(_request: Request, error: Exception) -> Response:
     """Log an unexpected exception and return a response that reveals nothing of it."""
     log.error("request.failed", kind=type(error).__name__, exc_info=error)
-    return problem(Internal("the broker failed at that", fix="tell its operator; it is in the broker's log"))
+    return problem(
+        Internal("the broker failed to handle this request", fix="tell the broker's operator; its log has the details")
+    )
 
 
 class SecurityHeaders:

@@ -47,7 +47,7 @@ class Write:
         """Return the argument `name`, which must be exactly of this type. Raises Invalid."""
         value = self.arguments.get(name)
         if type(value) is not kind or not accepts(value):
-            raise Invalid(f"the argument {name} is missing or not what it must be", fix="update dispatch")
+            raise Invalid(f"the argument {name} is missing or has the wrong form", fix="update dispatch")
         return value
 
 
@@ -65,7 +65,7 @@ def open_write(document: object, *, origin: str, action: str, names: frozenset[s
             fix=f"`dispatch login --broker {origin}`",
         )
     if request.action != action:
-        raise Forbidden(f"that request was signed for another action than {action}", fix="update dispatch")
+        raise Forbidden(f"that request was signed for another action, not for {action}", fix="update dispatch")
     off = request.created - now
     if abs(off) > WINDOW_MS:
         way = "ahead of" if off > 0 else "behind"

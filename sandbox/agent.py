@@ -26,8 +26,8 @@ Usage: dp-agent              (run one dispatch, as frames on standard input desc
        dp-agent --model RUNTIME
 
   --prove     Prove that the sandbox holds, with RUNTIME also that its agent asks before every call; print JSON.
-  --machine   Say what of this machine keeps runs from being confined, and which commands mend it; print JSON.
-  --model     Ask the API of the model that standard input describes whether it takes the key; print JSON.
+  --machine   Say what on this machine keeps runs from being confined, and which commands fix it; print JSON.
+  --model     Ask the API of the model that standard input describes whether it accepts the key; print JSON.
   -h, --help  Print this.
 """
 

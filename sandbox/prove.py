@@ -58,7 +58,7 @@ def model(runtime: str) -> None:
     except SandboxError as error:
         document = {"error": error.to_json()}
     except msgspec.MsgspecError:
-        document = {"error": SandboxError("that is no model", code=422).to_json()}
+        document = {"error": SandboxError("that is not a model", code=422).to_json()}
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
     sys.exit(1 if "error" in document else 0)
 

@@ -86,7 +86,7 @@ class RunSupervisor:
     async def run(self) -> None:
         """The whole run, its `finished` included. Raises nothing."""
         began = trio.current_time()
-        outcome = Outcome("failed", reason="the run did not begin", code=500)
+        outcome = Outcome("failed", reason="the run did not start", code=500)
         try:
             with self._early_end.scope:
                 outcome = await self._work()
@@ -410,5 +410,5 @@ def _failure(raised: Exception) -> Outcome:
     # A defect of ours or a full disk. The node gets `finished` in any case; the log gets the traceback.
     sys.excepthook(type(raised), raised, raised.__traceback__)
     if isinstance(error, OSError) and error.strerror:
-        return Outcome("failed", reason=f"the run broke: {error.strerror}", code=503)
-    return Outcome("failed", reason=f"the run broke: {type(error).__name__}", code=500)
+        return Outcome("failed", reason=f"the run failed: {error.strerror}", code=503)
+    return Outcome("failed", reason=f"the run failed: {type(error).__name__}", code=500)

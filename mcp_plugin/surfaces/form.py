@@ -54,7 +54,9 @@ async def gate(call: Call, row: Document) -> Document | None:
                 return None
             gate_document = await _left_open(call, again)
             if answer.kind == "too fast" and gate_document is not None:
-                gate_document["too_fast"] = "the form was answered faster than a person can read; it was not taken"
+                gate_document["too_fast"] = (
+                    "the form was answered faster than a person can read, so the answer was not accepted"
+                )
             return gate_document
     except (Conflict, Gone):
         pass  # answered elsewhere, or its time was over

@@ -26,9 +26,9 @@ from peer.protocol.outcomes import Part
 RequestId = Annotated[str, Meta(description="of an approval_needed", min_length=1, max_length=200)]
 Grant = Annotated[
     Literal["once", "always", "session"],
-    Meta(description="of an approve; once unless said"),
+    Meta(description="for approve; default: once"),
 ]
-Rule = Annotated[int, Meta(ge=0, le=50, description="the index in rule_choices; 0 unless said")]
+Rule = Annotated[int, Meta(ge=0, le=50, description="index in rule_choices; default: 0")]
 Reason = Annotated[str, Meta(max_length=2_000, description="decline, cancel: for the sender; deny: for the agent")]
 
 
@@ -49,7 +49,7 @@ class Act(Arguments, frozen=True, kw_only=True):
             str,
             Meta(
                 max_length=4_096,
-                description='accept: the folder the person chose; "" an empty workspace',
+                description='accept: the folder the person chose; "" for an empty workspace',
             ),
         ]
         | None
@@ -60,7 +60,7 @@ class Act(Arguments, frozen=True, kw_only=True):
             list[Annotated[str, Meta(max_length=4_096)]],
             Meta(
                 max_length=1_000,
-                description="apply: of the list; else all without a mark",
+                description="apply: paths of the list; default: all without a mark",
             ),
         ]
         | None
@@ -70,7 +70,7 @@ class Act(Arguments, frozen=True, kw_only=True):
             list[Part],
             Meta(
                 max_length=3,
-                description="release: parts kept back",
+                description="release: parts to hold back",
             ),
         ]
         | None
@@ -223,8 +223,8 @@ async def _accept(call: Call, client: AsyncClient, identity: str, cwd: str | Non
             raise
         if cwd is not None and cwd != (document.get("cwd") or ""):
             raise Conflict(
-                f"nothing pending: it runs already, in {document.get('cwd') or 'an empty workspace'}",
-                fix="cancel it and have it sent again to run it elsewhere",
+                f"nothing pending: it is already running, in {document.get('cwd') or 'an empty workspace'}",
+                fix="to run it elsewhere, cancel it and ask the sender to send it again",
             ) from None
     found = await watch(call, identity, chosen_surface(call))
     return {**found, "runs": line(runs, limit=1_000)} if runs else found
@@ -233,7 +233,9 @@ async def _accept(call: Call, client: AsyncClient, identity: str, cwd: str | Non
 async def _allow(call: Call, identity: str, request_id: str, grant: str, rule: int | None) -> Document:
     """Allow one waiting call, if it was shown long enough to be read; an `always`, after consent in a form."""
     if rule is not None and grant == "once":
-        raise Invalid("`rule` has no meaning with grant=once", fix="say always or session, or name no rule")
+        raise Invalid(
+            "`rule` cannot be used with grant=once", fix='use grant="always" or "session", or leave `rule` out'
+        )
     client = await call.client()
     row = next(
         (
@@ -246,7 +248,7 @@ async def _allow(call: Call, identity: str, request_id: str, grant: str, rule: i
     if row is None:
         # Raises NotFound for an unknown dispatch, which is the more useful error.
         await client.dispatch(identity)
-        raise Conflict("nothing pending: no such tool call waits now", fix='dispatch_read(what="approvals")')
+        raise Conflict("nothing pending: no such tool call is waiting now", fix='dispatch_read(what="approvals")')
     if relayed(call):
         call.session.check_answer(identity, request_id)
     if grant == "always":
@@ -274,9 +276,9 @@ async def _confirm_always(call: Call, row: Document, rule: int | None) -> None:
     command: Sequence[str] = ("dispatch", "approve", row["dispatch_id"], row["request_id"], "--always")
     await confirm(
         call,
-        f"Always allow {sender}'s dispatches what this rule says?\n    {rule_text(rules[number])}\n"
-        "It is stored on the trust edge, and such calls are not asked about any more.",
+        f"Always allow this for dispatches from {sender}?\n    {rule_text(rules[number])}\n"
+        "The rule is stored on the trust edge, and you are no longer asked about such calls.",
         yes="Yes: store this rule and allow the call",
         command=(*command, "--rule", str(number + 1)) if number else command,
-        what="an always",
+        what="always allowing a call",
     )

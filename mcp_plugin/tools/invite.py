@@ -50,8 +50,8 @@ class Invite(Arguments, frozen=True, kw_only=True):
 TAKES = {"send": ("to_email",), "list": (), "accept": ("token", *SCOPE), "decline": ("token",)}
 CHOOSE = "show the person this menu with the picker and pass on what they choose; never choose for them"
 ELSEWHERE = (
-    "show the person this menu; they answer it in a terminal and not here: `dispatch accept-invitation {0}` asks, "
-    "`dispatch decline-invitation {0}` says no"
+    "show the person this menu; they answer it in a terminal and not here: `dispatch accept-invitation {0}` to "
+    "choose, `dispatch decline-invitation {0}` to decline"
 )
 
 

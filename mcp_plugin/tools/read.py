@@ -33,7 +33,7 @@ EVENTS = 40
 DispatchId = Annotated[
     str,
     Meta(
-        description="whole, or 4 or more of its first or last characters",
+        description="whole id, or at least 4 of its first or last characters",
         pattern="^[0-9a-f-]{4,36}$",
     ),
 ]
@@ -43,13 +43,15 @@ class Read(Arguments, frozen=True, kw_only=True):
     what: Annotated[
         Literal["inbox", "status", "sent", "contacts", "invitations", "approvals", "changes", "whoami"],
         Meta(
-            description="status: one dispatch whole; contacts: the trust edges; changes: what a run changed in the "
-            "person's folders"
+            description=(
+                "status: one dispatch in full; contacts: the trust edges; changes: what a run changed in the "
+                "person's folders"
+            )
         ),
     ]
     dispatch_id: DispatchId | None = None
-    limit: Annotated[int, Meta(ge=1, le=100, description="1 to 100, 20 unless said")] | None = None
-    before: Annotated[str, Meta(max_length=256, description="the next page: `next` of the list")] | None = None
+    limit: Annotated[int, Meta(ge=1, le=100, description="1 to 100; default: 20")] | None = None
+    before: Annotated[str, Meta(max_length=256, description="for the next page: `next` of the list")] | None = None
 
 
 class NoArguments(Arguments, frozen=True, kw_only=True):
@@ -93,7 +95,10 @@ def _number(before: str | None) -> int:
     if before is None:
         return 0
     if not before.isdecimal() or len(before) > 9:
-        raise Invalid("`before` is the `next` of a list of changes", fix="leave it out for the first page")
+        raise Invalid(
+            'with what="changes", `before` has to be the `next` of a page of changes',
+            fix="leave it out for the first page",
+        )
     return int(before)
 
 

@@ -25,9 +25,9 @@ _PATH_SHOWN = 200
 _REPLY_SHOWN = 2_000
 """Characters of a reply in a form."""
 
-LOOK = "the person sees each as a diff on the local page, or in a terminal: `dispatch changes {}`, with --diff"
+LOOK = "the person sees each as a diff on the local page, or in a terminal with `dispatch changes {} --diff`"
 
-LOOK_FIRST = "all of it, as it would be sent, in a terminal: `dispatch release {}`, with --show"
+LOOK_FIRST = "what would be sent, in full, in a terminal: `dispatch release {} --show`"
 
 
 async def changes(client: AsyncClient, identity: str, after: int) -> Document:
@@ -59,14 +59,14 @@ async def apply(call: Call, identity: str, paths: Sequence[str]) -> Document:
         call,
         "\n".join(
             [
-                f"Put {len(would['landed'])} changes of a run in place, in {_listed_folders(found)}?",
+                f"Apply {len(would['landed'])} changes of a run in {_listed_folders(found)}?",
                 *_listed(found, would["landed"], would["irreversible"]),
                 LOOK.format(identity[-8:]),
             ]
         ),
-        yes="Yes: put them in place",
+        yes="Yes: apply them",
         command=("dispatch", "apply", identity, *(paths or ("--all",))),
-        what="putting changes in place",
+        what="applying changes",
     )
     done = await client.apply(identity, attempt=found["attempt"], digest=found["digest"], **choice)
     return quoted({"status": "in_place" if done["ok"] else "refused", **done})
@@ -78,10 +78,10 @@ async def discard(call: Call, identity: str) -> Document:
     found = await client.changes(identity)
     await confirm(
         call,
-        f"Throw away the {found['waits']} changes of a run that wait, in {_listed_folders(found)}?",
-        yes="Yes: throw them away",
+        f"Discard the {found['waits']} changes of a run that wait, in {_listed_folders(found)}?",
+        yes="Yes: discard them",
         command=("dispatch", "discard", identity),
-        what="throwing changes away",
+        what="discarding changes",
     )
     return safe({"status": "discarded", **await client.discard(identity, attempt=found["attempt"])})
 
@@ -92,11 +92,10 @@ async def undo(call: Call, identity: str) -> Document:
     found = await client.changes(identity)
     await confirm(
         call,
-        f"Take back what was put in place last of this run, in {_listed_folders(found)}?\n"
-        "What you changed since stays as it is.",
-        yes="Yes: take it back",
+        f"Undo the last apply of this run, in {_listed_folders(found)}?\nWhat you changed since then stays as it is.",
+        yes="Yes: undo it",
         command=("dispatch", "undo", identity),
-        what="taking changes back",
+        what="undoing changes",
     )
     done = await client.undo(identity, attempt=found["attempt"])
     return quoted({"status": "taken_back" if done["ok"] else "partly", **done})
@@ -110,7 +109,7 @@ async def release(call: Call, identity: str, without: Sequence[str]) -> Document
     if not held:
         # Refused here: by the time another request arrived, the run could have ended, and the person was asked nothing.
         raise Conflict(
-            f"nothing pending: this dispatch is {document['status']}, and no result of it waits to be sent",
+            f"nothing pending: this dispatch is {document['status']}, and none of its results is held",
             fix=f"see `dispatch status {identity}`",
         )
     lines = [
@@ -152,7 +151,7 @@ def _listed(found: Document, paths: Sequence[str], irreversible: Sequence[str]) 
     lines = []
     for path in paths[:_SHOWN]:
         why = f" (marked: {'; '.join(marks[path])})" if marks.get(path) else ""
-        why += " (cannot be taken back: what it was before is too large to be kept)" if path in final else ""
+        why += " (cannot be undone: the earlier content is too large to keep)" if path in final else ""
         lines.append(f"    {word(path, limit=_PATH_SHOWN)}{why}")
     if len(paths) > _SHOWN:
         lines.append(f"    and {len(paths) - _SHOWN} more")

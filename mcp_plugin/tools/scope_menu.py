@@ -38,8 +38,10 @@ async def ask(call: Call, menu: Document) -> Mapping[str, object] | None:
         "approval": FormField(
             "Approval of calls", "manual", [(name, f"{name}: {about}") for name, about in scopes_menu.APPROVALS.items()]
         ),
-        "folders": FormField("Folders, absolute, commas between; empty: only the one confirmed at each accept"),
-        "tools": FormField("For Custom: the tools, commas between"),
+        "folders": FormField(
+            "Folders: absolute paths, separated by commas. Empty: only the one that you confirm at each accept"
+        ),
+        "tools": FormField("For Custom: the tools, separated by commas"),
     }
     answer = await call.ask(_message(menu), options, fields=fields)
     if answer.kind == "declined":
@@ -52,7 +54,7 @@ async def ask(call: Call, menu: Document) -> Mapping[str, object] | None:
     row = next(row for row in rows if row["number"] == number)
     tools = ",".join(row["tools"]) or answer.more["tools"]
     if not tools:
-        raise Invalid("Custom names no tools", fix="ask the person which, then accept with `tools`")
+        raise Invalid("Custom needs a list of tools", fix="ask the person which tools, then accept with `tools`")
     # By name, as they were shown: `*` may stand for more by the time that this is granted.
     servers = list(row["mcp_servers"]) or "none"
     paths = answer.more["folders"] or "none"

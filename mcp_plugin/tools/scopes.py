@@ -18,39 +18,43 @@ SCOPE = (
 _Names = Annotated[str, Meta(max_length=20_000)] | Annotated[list[_Name], Meta(max_length=200)]
 """A list, or the same with commas between."""
 
-Tools = Annotated[_Names, Meta(description=f"of {', '.join(TOOLS)}, with commas between")]
+Tools = Annotated[_Names, Meta(description=f"of {', '.join(TOOLS)}, separated by commas")]
 McpServers = Annotated[
     _Names,
-    Meta(description="by name; `*` all, `none` none"),
+    Meta(description="names; `*` for all, or `none`"),
 ]
 Paths = Annotated[
     _Names,
-    Meta(description="absolute folders; `none`: the one of each accept"),
+    Meta(description="absolute folders; `none`: only the one chosen at each accept"),
 ]
 Approval = Annotated[
     Literal["manual", "review", "auto"],
     Meta(
-        description="manual (default): each call is asked about; review: MCP calls, and results before they are "
-        "sent; auto: nothing"
+        description=(
+            "what the person is asked about. manual (default): each call; review: MCP calls, and results before they "
+            "are sent; auto: nothing"
+        )
     ),
 ]
-PerDay = Annotated[int, Meta(ge=1, le=1_000, description="50 unless said")]
+PerDay = Annotated[int, Meta(ge=1, le=1_000, description="default: 50")]
 Expires = Annotated[str, Meta(max_length=64, description="12h, 30d, a date, or never")]
 Results = Annotated[Literal["full", "redacted"], Meta(description="redacted: without inputs and outputs of calls")]
 Apply = Annotated[
     Literal["review", "auto"],
-    Meta(description="review (default): changes in the person's folders wait for them; auto: only marked ones"),
+    Meta(description="review (default): changes in the person's folders wait for them; auto: only marked ones wait"),
 ]
 Toolchains = Annotated[
     _Names,
-    Meta(description="programs runs see: `auto` (found for the project), `none`, absolute paths, `default`"),
+    Meta(description="programs that runs can use: `auto` (found for the project), `none`, absolute paths, `default`"),
 ]
 
 Network = Annotated[
     _Names,
     Meta(
-        description="what runs reach: HTTPS hosts, HOST[:PORT] (what a run reads can leave to them); `packages` that "
-        "lock files name; `any-packages`; `none`"
+        description=(
+            "what runs can reach: HTTPS hosts, HOST[:PORT] (a run can send them what it reads); `packages` that lock "
+            "files name; `any-packages`; `none`"
+        )
     ),
 ]
 

@@ -51,19 +51,24 @@ def _local(name: str, started_in: Path | None, state: Path) -> Path:
     """
     shown = line(name, limit=200)
     if not name or "\0" in name:
-        raise Invalid(f"`files` names no file: {shown!r}", fix="give the paths of files")
+        raise Invalid(f"`files` has an entry that is not a path: {shown!r}", fix="give the paths of files")
     try:
         given = Path(name).expanduser()
         if started_in is None and not given.is_absolute():
-            raise Invalid("the folder that this session was started in is gone", fix="give paths from / on")
+            raise Invalid("the folder where this session started no longer exists", fix="give absolute paths")
         path = Path(os.path.normpath((started_in or Path("/")) / given))
         real = path.resolve()
     except (OSError, RuntimeError) as error:
-        raise Invalid(f"`files`: {shown} cannot be read as a path: {error}", fix="give the paths of files") from None
+        raise Invalid(f"`files`: {shown} is not a valid path: {error}", fix="give the paths of files") from None
     if real.is_relative_to(state.resolve()):
-        raise Forbidden(f"{shown} is in dispatch's own folder, with its keys", fix="leave it out")
+        raise Forbidden(
+            f"{shown} is in dispatch's own folder, where its keys are, so it is not sent", fix="leave it out"
+        )
     if path.is_dir():
-        raise Invalid(f"{shown} is a folder", fix="name the files in it, or an archive of it")
+        raise Invalid(f"{shown} is a folder", fix="give the files in it, or an archive of it")
     if not path.exists():
-        raise NotFound(f"there is no file {path}", fix="give its path from / on, or from where the session was started")
+        raise NotFound(
+            f"there is no file {path}",
+            fix="give an absolute path, or one relative to the folder where the session started",
+        )
     return path

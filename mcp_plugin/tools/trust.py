@@ -103,7 +103,7 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
     user = line(str(answer["peer"]))
     wider = ", ".join(line(str(way), limit=PHRASE) for way in answer["widens"])
     command = ["dispatch", "trust", "edit", peer, *scope_flags(exact)]
-    heading = f"{user} would be permitted more than now: {wider}. In all:" if wider else f"{user} would be permitted:"
+    heading = f"{user} would be permitted more than now: {wider}. In total:" if wider else f"{user} would be permitted:"
     await confirm(
         call,
         "\n".join([heading, *scope_lines(answer)]),

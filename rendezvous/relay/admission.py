@@ -22,8 +22,8 @@ CONTACT: Final = b"contact "
 """What stands before the pseudonym of a contact, as whom their devices count."""
 
 _HOW = (
-    "give --allow broker=KEY with the key that your broker shows, --allow contacts for your own contacts', "
-    f"or --allow token with a secret in ${SECRET_VARIABLE}"
+    "give --allow broker=KEY with the output of `dispatch-rendezvous relay-key`, --allow contacts for your own "
+    f"contacts, or --allow token with a secret in ${SECRET_VARIABLE}"
 )
 
 
@@ -58,15 +58,15 @@ class Admission:
             # The secret says nothing of who brings it, so every device counts for itself.
             return Admitted(b"device " + device.encode(), None)
         if self.contacts_file and not self.brokers and not self.secret:
-            raise Forbidden("this relay is for contacts of whoever runs it", fix="ask whoever runs it")
+            raise Forbidden("this relay only serves contacts of its operator", fix="ask the operator of the relay")
         if not token or not self.brokers:
-            raise Unauthorized("this relay needs a token", fix="ask whoever runs it")
+            raise Unauthorized("this relay needs a token", fix="ask the operator of the relay")
         try:
             broker = cose.parse(token).kid
         except (DispatchError, ValueError) as error:
-            raise Unauthorized("that token is none for this relay", fix="ask whoever runs it") from error
+            raise Unauthorized("this relay does not accept that token", fix="ask the operator of the relay") from error
         if broker not in self.brokers:
-            raise Forbidden("this relay is not for users of that broker", fix="use a relay that your broker names")
+            raise Forbidden("this relay does not serve users of that broker", fix="use a relay that your broker names")
         try:
             found = tokens.open_token(token, brokers=self.brokers, device=device, now=now)
         except (DispatchError, ValueError) as error:
@@ -90,9 +90,9 @@ def admission_of(allowed: Iterable[str], variables: Mapping[str, str]) -> Admiss
         elif mode == "contacts":
             contacts_file = _contacts_file(value, variables)
         else:
-            raise Invalid(f"--allow {text} says nothing of whose devices may use this relay", fix=_HOW)
+            raise Invalid(f"--allow {text}: unknown kind of permission", fix=_HOW)
     if not brokers and not secret and not contacts_file:
-        raise Invalid("nobody may use this relay", fix=_HOW)
+        raise Invalid("no --allow: nobody could use this relay", fix=_HOW)
     return Admission(frozenset(brokers), secret, contacts_file)
 
 
@@ -103,8 +103,8 @@ def _key(text: str) -> bytes:
         key = b""
     if len(key) != KEY_BYTES:
         raise Invalid(
-            f"--allow broker={text} is no public key of a broker",
-            fix="give the key for relays that the broker shows: 32 bytes in base64url, 43 characters",
+            f"--allow broker={text}: not a broker's relay key",
+            fix="give the key that `dispatch-rendezvous relay-key` prints on the broker: 43 characters",
         )
     return key
 
@@ -117,7 +117,7 @@ def _contacts_file(text: str, variables: Mapping[str, str]) -> str:
     path = PurePath(home + text[1:] if text.startswith("~/") else text or folder / contacts.PLACE)
     if not path.is_absolute():
         raise Invalid(
-            f"--allow contacts{'=' * bool(text)}{text} names no file",
+            f"--allow contacts{'=' * bool(text)}{text}: no file at an absolute path",
             fix="give --allow contacts=/PATH, the absolute path of relay/contacts.json in the daemon's state folder",
         )
     return str(path)
@@ -128,6 +128,9 @@ def _secret(variables: Mapping[str, str]) -> bytes:
     if not MIN_SECRET <= len(secret) <= MAX_TOKEN:
         raise Invalid(
             f"--allow token needs a secret of {MIN_SECRET} to {MAX_TOKEN} bytes in ${SECRET_VARIABLE}",
-            fix=f"{SECRET_VARIABLE}=$(openssl rand -base64 33), and give it to those who may use the relay",
+            fix=(
+                f"`export {SECRET_VARIABLE}=$(openssl rand -base64 33)`, and give it to the people who may use the "
+                "relay"
+            ),
         )
     return secret

@@ -77,7 +77,7 @@ class Connection:
         try:
             return messages.decode(raw)
         except DispatchError:
-            await self.fail(NO_MESSAGE, "that is no message of a relay")
+            await self.fail(NO_MESSAGE, "that is not a relay message")
 
     async def send(self, raw: bytes) -> None:
         """Send one message; end the connection where it is over."""
@@ -111,7 +111,7 @@ class ControlConnection:
         try:
             self._send.send_nowait(messages.encode(message))
         except trio.WouldBlock:
-            self.connection.end(TOO_MANY, "too many messages wait for this device")
+            self.connection.end(TOO_MANY, "too many messages are waiting for this device")
 
 
 @dataclass(eq=False, slots=True)

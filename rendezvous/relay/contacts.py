@@ -22,7 +22,9 @@ from rendezvous.relay.connection import NOT_ALLOWED
 from rendezvous.relay.relay import Relay
 
 LOOK_SECONDS: Final = 1.0
-_NO_CONTACT: Final = "this relay is for contacts of whoever runs it, and this device is not, or not any more, one's"
+_NO_CONTACT: Final = (
+    "this relay only serves contacts of its operator, and this device does not belong to one (any more)"
+)
 
 _log = structlog.get_logger("relay")
 
@@ -74,18 +76,18 @@ def _read(path: str, seen: _Version | None) -> tuple[_Version, Mapping[str, byte
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise Invalid(f"{path} is no file", fix="name the list that dispatch-daemon keeps")
+                raise Invalid(f"{path} is not a plain file", fix="give the list that dispatch-daemon keeps")
             # It is no secret to the relay, but whoever may write it says whom the relay serves.
             if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
                 raise Invalid(
-                    f"{path} can be changed by others",
-                    fix=f"`chmod go-w {path}`, and run the relay as the user whose it is",
+                    f"other users can change {path}",
+                    fix=f"`chmod go-w {path}`, and run the relay as the file's owner",
                 )
             version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             return None if version == seen else (version, contacts.decode(file.read(contacts.MAX_BYTES + 1)))
     except FileNotFoundError as error:
-        fix = "start dispatch-daemon, which keeps it; or name the file: --allow contacts=FILE"
-        raise Unavailable(f"there is no {path}", fix=fix) from error
+        fix = "start dispatch-daemon, which writes this file; or give its path: --allow contacts=FILE"
+        raise Unavailable(f"{path} does not exist", fix=fix) from error
     except OSError as error:
-        fix = "run the relay as the user whose it is"
+        fix = "run the relay as the file's owner"
         raise Unavailable(f"can't read {path}: {error.strerror}", fix=fix) from error

@@ -58,7 +58,7 @@ async def serve_control(relay: Relay, connection: Connection) -> None:
         check_proof(proof.device, proof.signature, nonce=nonce, origin=relay.origin)
     except (DispatchError, ValueError):
         relay.refused["not_proven"] += 1
-        await connection.fail(NOT_PROVEN, "that connection is not the device's that it says")
+        await connection.fail(NOT_PROVEN, "the device named here is not the one that opened this connection")
     admitted = await _admit(relay, connection, proof.device, proof.token)
     control = ControlConnection(connection)
     try:
@@ -70,7 +70,7 @@ async def serve_control(relay: Relay, connection: Connection) -> None:
         await connection.fail(FULL if error.code == 503 else TOO_MANY, error.message)
     try:
         if older is not None:
-            older.connection.end(REPLACED, "a newer connection of this device has taken its place")
+            older.connection.end(REPLACED, "a newer connection of this device has replaced this one")
         limits = relay.limits
         relay.admit(connection, frames_per_second=limits.control_frames_per_second, burst=limits.control_frame_burst)
         _set_end(connection, admitted)
@@ -94,7 +94,7 @@ async def _proof(connection: Connection) -> Proof:
             case Unknown():
                 continue
             case _:
-                await connection.fail(NO_MESSAGE, "a proof comes first")
+                await connection.fail(NO_MESSAGE, "the first message has to be a proof")
 
 
 async def _admit(relay: Relay, connection: Connection, device: str, token: bytes) -> Admitted:
@@ -115,7 +115,7 @@ def _until(relay: Relay, admitted: Admitted) -> int | None:
 def _set_end(connection: Connection, admitted: Admitted) -> None:
     """Have a connection end with the admission of its device."""
     if admitted.seconds is not None:
-        connection.late = (NOT_PROVEN, "the admission of this device has ended")
+        connection.late = (NOT_PROVEN, "this device may no longer use the relay")
         connection.scope.deadline = trio.current_time() + admitted.seconds
 
 
@@ -155,13 +155,13 @@ async def _on_message(
             admitted = await _admit(relay, control.connection, device.id, token)
             if admitted.user != device.user.key:
                 # It counts as somebody else's from now on, which it may as a new connection.
-                await control.connection.fail(NOT_PROVEN, "that token is another user's: connect again")
+                await control.connection.fail(NOT_PROVEN, "that token belongs to another user: connect again")
             device.admitted_until = _until(relay, admitted)
             _set_end(control.connection, admitted)
         case Unknown():
             pass
         case _:
-            await control.connection.fail(NO_MESSAGE, "that message is not a device's, or comes at another time")
+            await control.connection.fail(NO_MESSAGE, "a device cannot send that message, or not now")
 
 
 async def _probe(relay: Relay, device: Device[ControlConnection], control: ControlConnection, probe: Probe) -> None:
@@ -181,7 +181,7 @@ async def _write(relay: Relay, control: ControlConnection) -> None:
         with trio.move_on_after(relay.limits.write_seconds) as writing:
             await control.connection.send(raw)
         if writing.cancelled_caught:
-            await control.connection.fail(TOO_LATE, "this device does not read")
+            await control.connection.fail(TOO_LATE, "the device does not read what is sent to it")
 
 
 async def _keep_alive(relay: Relay, connection: Connection) -> None:
@@ -195,4 +195,4 @@ async def _keep_alive(relay: Relay, connection: Connection) -> None:
                 await connection.fail(LEFT, "")
             await trio.sleep(relay.limits.ping_seconds)  # what is left of it
         if trio.current_time() - connection.stream.heard >= relay.limits.silence_seconds:
-            await connection.fail(TOO_LATE, "nothing was heard of this device")
+            await connection.fail(TOO_LATE, "nothing was received from this device for too long")

@@ -72,6 +72,6 @@ class FrameCounter:
         if not first & CONTROL:
             self._fragments += 1
             if self._fragments > self._most:
-                raise Malformed(f"a message has at most {self._most} frames")
+                raise Malformed(f"a message has more than {self._most} frames")
             if first & FINAL:
                 self._fragments = 0

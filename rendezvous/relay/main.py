@@ -41,16 +41,23 @@ def main() -> None:
 
 
 @main.command(epilog=EXAMPLES)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address or name to listen on; ::, all of them.")
-@click.option("--port", default=8900, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one.")
-@click.option("--public-url", default="", help="The origin that devices use; default: http://HOST:PORT on loopback.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address or name to listen on; :: means all addresses."
+)
+@click.option(
+    "--port", default=8900, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one."
+)
+@click.option("--public-url", default="", help="The origin that devices use. Default: http://HOST:PORT on loopback.")
 @program.tls_options
 @click.option(
     "--allow",
     metavar="contacts[=FILE]|broker=KEY|token",
     multiple=True,
-    help="Whose devices it serves: yours and your contacts', by the list in your daemon's state folder or in FILE; "
-    "those of a broker, by its key for relays, once for each; those that bring the secret in $DISPATCH_RELAY_TOKEN.",
+    help=(
+        "Who may use the relay. contacts: you and your contacts, from the list in your daemon's state folder or in "
+        "FILE. broker: the users of a broker, by its relay key (`dispatch-rendezvous relay-key`); repeatable. token: "
+        "everybody who has the secret in $DISPATCH_RELAY_TOKEN."
+    ),
 )
 def serve(
     *,
@@ -70,7 +77,10 @@ def serve(
         admission = admission_of(allow, os.environ)
         origin = relay_origin(public_url) if public_url else ""
         if not origin and not is_loopback(host):
-            raise Invalid("devices sign for the relay's public address", fix="give --public-url https://…")
+            raise Invalid(
+                "a relay that listens beyond loopback needs its public address, since devices sign for it",
+                fix="give --public-url https://…",
+            )
         tls = serving.tls_context(certificate, key) if certificate and key else None
         trio.run(partial(_run, origin, admission, proxies, tls, host=host, port=port))
 

@@ -113,9 +113,9 @@ class Pieces:
         self._fragments += 1
         self._message += size
         if self._message > self._largest:
-            raise Refused(CloseReason.MESSAGE_TOO_BIG, f"a message has at most {self._largest} bytes")
+            raise Refused(CloseReason.MESSAGE_TOO_BIG, f"a message has more than {self._largest} bytes")
         if self._fragments > self._most:
-            raise Refused(CloseReason.PROTOCOL_ERROR, f"a message has at most {self._most} frames")
+            raise Refused(CloseReason.PROTOCOL_ERROR, f"a message has more than {self._most} frames")
         if first & FINAL:
             self._message = self._fragments = 0
 

@@ -23,7 +23,7 @@ from rendezvous.relay.registry import CALLER, Device, Pipe
 from rendezvous.relay.relay import Relay
 
 _JOINED: Final = messages.encode(Joined())
-_NOBODY: Final = (TOO_LATE, "the other end did not come")
+_NOBODY: Final = (TOO_LATE, "the other end did not connect in time")
 """Whatever the reason: offline, unknown, refused and slow are one to whoever rang."""
 
 
@@ -34,7 +34,7 @@ async def serve_pipe(relay: Relay, connection: Connection) -> None:
     found = relay.registry.join(join.ticket, end, now=relay.now())
     if found is None:
         relay.refused["no_ticket"] += 1
-        await connection.fail(NO_TICKET, "that is no ticket, or it was used, or it is too late")
+        await connection.fail(NO_TICKET, "that ticket is unknown, used or expired")
     pipe, side = found
     try:
         limits = relay.limits
@@ -44,12 +44,12 @@ async def serve_pipe(relay: Relay, connection: Connection) -> None:
         device = pipe.caller if side == CALLER else pipe.callee
         assert device is not None
         if other is None:  # it left again before this end had its turn
-            await connection.fail(LEFT, "the other end has left")
+            await connection.fail(LEFT, "the other end has disconnected")
         await _pass_on(relay, device, end, other)
     finally:
         left = relay.registry.leave(pipe, side)
         if left is not None:
-            left.connection.end(LEFT, "the other end has left")
+            left.connection.end(LEFT, "the other end has disconnected")
 
 
 async def _join(connection: Connection) -> Join:
@@ -60,7 +60,7 @@ async def _join(connection: Connection) -> Join:
             case Unknown():
                 continue
             case _:
-                await connection.fail(NO_MESSAGE, "a join comes first")
+                await connection.fail(NO_MESSAGE, "the first message has to be a join")
 
 
 async def _wait(pipe: Pipe[ControlConnection, PipeEnd], end: PipeEnd) -> None:
@@ -76,7 +76,7 @@ async def _wait(pipe: Pipe[ControlConnection, PipeEnd], end: PipeEnd) -> None:
     async def watch() -> None:
         # Without this nobody would see that it leaves. Bytes come after Joined.
         await end.connection.receive()
-        await end.connection.fail(NO_MESSAGE, "the other end is not there yet")
+        await end.connection.fail(NO_MESSAGE, "the other end has not connected yet")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)
@@ -87,7 +87,7 @@ async def _wait(pipe: Pipe[ControlConnection, PipeEnd], end: PipeEnd) -> None:
 async def _pass_on(relay: Relay, device: Device[ControlConnection], end: PipeEnd, other: PipeEnd) -> None:
     """Pass on what one end sends, until the pipe ends. One piece is in hand at a time."""
     connection = end.connection
-    connection.late = (TOO_LATE, "nothing came for long")
+    connection.late = (TOO_LATE, "no data was sent for too long")
     idle = relay.limits.pipe_idle_seconds
     connection.scope.deadline = trio.current_time() + idle
 
@@ -96,16 +96,16 @@ async def _pass_on(relay: Relay, device: Device[ControlConnection], end: PipeEnd
             return  # only the closing handshake is still of interest
         if not relay.registry.count(device, size, day=relay.day()):
             relay.refused["bytes"] += 1
-            connection.end(TOO_MANY, "the bytes of this user for today are used up")
+            connection.end(TOO_MANY, "this user's data limit for today is used up")
             return
         if not device.is_admitted(relay.now()):
-            connection.end(NOT_PROVEN, "the admission of this device has ended")
+            connection.end(NOT_PROVEN, "this device may no longer use the relay")
             return
         for each in (connection, other.connection):
             each.scope.deadline = trio.current_time() + idle
         await other.told.wait()
         if not await other.connection.forward(piece):
-            connection.end(LEFT, "the other end has left")
+            connection.end(LEFT, "the other end has disconnected")
 
     assert connection.stream is not None
     connection.stream.pass_on(onward, connection.end)

@@ -148,9 +148,9 @@ class Registry(Generic[C, E]):
             return known, older
         user = self._users.get(user_key) or User(user_key)
         if user.devices >= self._limits.devices_per_user:
-            raise RateLimited("too many devices of this user are connected", fix="disconnect one of them")
+            raise RateLimited("this user already has too many devices connected", fix="disconnect another device")
         if len(self._devices) >= self._limits.devices and known is None:
-            raise Unavailable("this relay is full", fix="use another relay, or wait")
+            raise Unavailable("this relay is full", fix="use another relay, or try again later")
         older = None
         if known is not None:  # another broker vouches for it now
             older, known.control = known.control, None
@@ -175,11 +175,11 @@ class Registry(Generic[C, E]):
         Whoever knows a tag is one of two devices, so the other one takes nobody's place but its own contact's.
         """
         if len(tags) > self._limits.tags_per_device:
-            raise RateLimited(f"a device listens at {self._limits.tags_per_device} tags at most", fix="name fewer")
+            raise RateLimited(f"a device can listen at {self._limits.tags_per_device} tags at most", fix="name fewer")
         self._forget_tags(device)
         for tag in tags:
             if len(self._listening) >= self._limits.tags:
-                raise RateLimited("this relay is full", fix="use another relay, or wait")
+                raise RateLimited("this relay is full", fix="use another relay, or try again later")
             if self._listening.setdefault(tag, device) is device:
                 device.tags.add(tag)
 
@@ -223,7 +223,7 @@ class Registry(Generic[C, E]):
         if self._probes_under_way >= self._limits.probes:
             raise Unavailable("this relay is full", fix=_WAIT)
         if device.probed:
-            raise RateLimited("a port of this device is being dialled already", fix=_WAIT)
+            raise RateLimited("a port of this device is already being tested", fix=_WAIT)
         self._probes.take(device.user.key.hex(), now)
         device.probed = True
         self._probes_under_way += 1
@@ -245,11 +245,11 @@ class Registry(Generic[C, E]):
         limits = self._limits
         self._rings.take(device.id, now)
         if device.pending >= limits.pending_per_device or not self._has_room(device):
-            raise RateLimited("too many pipes of this device or user", fix=_WAIT)
+            raise RateLimited("this device or user has too many open pipes", fix=_WAIT)
         if not self._bytes.add(device.user.key, 0, day):
-            raise RateLimited("the bytes of this user for today are used up", fix=_WAIT)
+            raise RateLimited("this user's data limit for today is used up", fix=_WAIT)
         if len(self._pending) + len(self._open) >= limits.pipes:
-            raise Unavailable("this relay is full", fix="use another relay, or wait")
+            raise Unavailable("this relay is full", fix="use another relay, or try again later")
         callee = self._callee(tag, now)
         tickets = self._random(TICKET_BYTES), self._random(TICKET_BYTES)
         pipe = Pipe[C, E](device, callee, now + int(limits.ticket_seconds * 1000), tickets, [None, None])

@@ -51,7 +51,7 @@ async def read_head(stream: trio.abc.ReceiveStream) -> Head:
         try:
             event = parser.next_event()
         except h11.RemoteProtocolError as error:
-            raise Invalid("that is no request", fix=NO_FIX, code=error.error_status_hint) from error
+            raise Invalid("that is not an HTTP request", fix=NO_FIX, code=error.error_status_hint) from error
         if isinstance(event, h11.Request):
             after, _ = parser.trailing_data
             raw = bytes(received[: len(received) - len(after)])
@@ -73,18 +73,18 @@ def websocket_path(head: Head) -> str:
     if path not in (CONTROL_PATH, PIPE_PATH):
         raise Invalid("there is nothing here", fix=NO_FIX, code=404)
     if head.method != b"GET":
-        raise Invalid("this path takes GET alone", fix=NO_FIX, code=405)
+        raise Invalid("this path only takes GET", fix=NO_FIX, code=405)
     upgrade = b"websocket" in {word.lower() for word in head.words(b"upgrade")} and b"upgrade" in {
         word.lower() for word in head.words(b"connection")
     }
     if not upgrade or head.version != b"1.1" or head.all(b"sec-websocket-version") != [b"13"]:
-        raise Invalid("this path is for WebSockets, version 13", fix=NO_FIX, code=426)
+        raise Invalid("this path only takes WebSockets, version 13", fix=NO_FIX, code=426)
     one_each = all(len(head.all(name)) == 1 for name in (b"host", b"upgrade", b"connection", b"sec-websocket-key"))
     body = head.all(b"content-length") or head.all(b"transfer-encoding")
     if body or not one_each or not _KEY.fullmatch(head.all(b"sec-websocket-key")[0]) or not _is_ascii(head):
-        raise Invalid("that is no handshake of a WebSocket", fix=NO_FIX, code=400)
+        raise Invalid("that is not a valid WebSocket handshake", fix=NO_FIX, code=400)
     if SUBPROTOCOL.encode() not in head.words(b"sec-websocket-protocol"):
-        raise Invalid(f"this path speaks {SUBPROTOCOL} alone", fix=NO_FIX, code=400)
+        raise Invalid(f"this path only speaks {SUBPROTOCOL}", fix=NO_FIX, code=400)
     return path
 
 

@@ -52,7 +52,8 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
         context.load_cert_chain(certificate, key, password=_no_password)
     except (OSError, ssl.SSLError) as error:
         raise Invalid(
-            f"{certificate} and {key} are no certificate and its key", fix="name PEM files that belong together"
+            f"{certificate} and {key} are not a certificate and its private key",
+            fix="give a certificate and the private key that belongs to it",
         ) from error
     return context
 
@@ -188,20 +189,20 @@ def _forwarded(head: Head) -> list[str]:
 def _report(relay: Relay, head: Head, client: str) -> bytes:
     """Answer /health for everybody, and /metrics for this machine alone: the number of devices tells who is there."""
     if head.method != b"GET":
-        return answer(405, "this path takes GET alone\n")
+        return answer(405, "this path only takes GET\n")
     if head.path == b"/health":
         if relay.contacts_problem and not relay.admission.brokers and not relay.admission.secret:
             return answer(503, '{"status":"the list of contacts cannot be used"}', kind="application/json")
         return answer(200, '{"status":"ok"}', kind="application/json")
     if not is_loopback(client):
-        return answer(403, "the numbers are for the machine of the relay alone\n")
+        return answer(403, "metrics are only served to the relay's own machine\n")
     return answer(200, relay.metrics(), kind="text/plain; version=0.0.4")
 
 
 def _seen(head: Head, stream: trio.abc.Stream) -> bytes:
     """Say where a connection comes from: to whoever asks, since it is said to nobody else."""
     if head.method != b"GET":
-        return answer(405, "this path takes GET alone\n")
+        return answer(405, "this path only takes GET\n")
     address, port = peer_and_port_of(stream)
     try:
         seen = Endpoint(ipaddress.ip_address(plain(address)), port)

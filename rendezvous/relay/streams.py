@@ -174,7 +174,7 @@ class GuardedStream(trio.abc.Stream):
         if self._left >= 1:
             return
         if not self._rate:
-            raise trio.BrokenResourceError("too many frames before anything was proven")
+            raise trio.BrokenResourceError("too many frames before the device proved its key")
         await trio.sleep((1 - self._left) / self._rate)
         self._left, self._since = 1.0, trio.current_time()
 

@@ -9,7 +9,7 @@ class UnknownUser(Unauthorized):
     """The user never signed in at this broker."""
 
     def __init__(self, user_id: str) -> None:
-        super().__init__(f"{user_id} has not signed in at this broker")
+        super().__init__(f"{user_id} has not signed in to this broker")
 
 
 class UnknownDevice(Forbidden):
@@ -17,7 +17,8 @@ class UnknownDevice(Forbidden):
 
     def __init__(self, user_id: str) -> None:
         super().__init__(
-            f"this device is not among {user_id}'s devices any more", fix="sign in again, or look at `dispatch whoami`"
+            f"this device is no longer one of {user_id}'s devices",
+            fix="run `dispatch login` again; `dispatch whoami` shows who is signed in here",
         )
 
 
@@ -25,7 +26,7 @@ class NonceUsed(Conflict):
     """The device's signed request was already accepted."""
 
     def __init__(self) -> None:
-        super().__init__("this request was already used once", fix="the client makes a fresh one: repeat the command")
+        super().__init__("this request was already used once", fix="run the command again")
 
 
 class OtherRoot(Conflict):
@@ -33,7 +34,7 @@ class OtherRoot(Conflict):
 
     def __init__(self, user_id: str) -> None:
         super().__init__(
-            f"{user_id} is already claimed by another root key: a first sign-in on another device made one",
+            f"{user_id} already has another root key, from a first sign-in on another device",
             fix="use dispatch on that device, or move its state folder here: an address keeps its first root key",
         )
 
@@ -43,8 +44,8 @@ class OldDeviceSet(Conflict):
 
     def __init__(self, user_id: str) -> None:
         super().__init__(
-            f"this device brings an older list of {user_id}'s devices than the broker has",
-            fix="let this device meet your other devices once, then sign in again",
+            f"this device has an older list of {user_id}'s devices than the broker",
+            fix="let this device connect to your other devices once, then run `dispatch login` again",
         )
 
 
@@ -52,7 +53,7 @@ class OtherDeviceSet(Forbidden):
     """An invitation carries a device-set that is not the inviter's current one."""
 
     def __init__(self) -> None:
-        super().__init__("the invitation carries another device-set than the broker has", fix="sign in again")
+        super().__init__("the invitation carries a different device set than the broker has", fix="sign in again")
 
 
 class TooManySignIns(RateLimited):
@@ -66,7 +67,7 @@ class UserCodeTaken(Conflict):
     """Another sign-in has this user code. Repeat the operation with another one."""
 
     def __init__(self) -> None:
-        super().__init__("another sign-in has that code", fix="try again")
+        super().__init__("another sign-in already has that code", fix="try again")
 
 
 class AccountFull(RateLimited):
@@ -74,8 +75,8 @@ class AccountFull(RateLimited):
 
     def __init__(self, user_id: str, limit: int) -> None:
         super().__init__(
-            f"this broker keeps at most {limit} bytes for one account, and {user_id} has used them",
-            fix="what was answered, withdrawn or has expired is forgotten after 30 days; try again then",
+            f"this broker keeps at most {limit} bytes per account, and {user_id} has used them up",
+            fix="try again later: answered, withdrawn and expired invitations are deleted after 30 days",
         )
 
 
@@ -92,21 +93,24 @@ class OldAnnouncement(Conflict):
     """`seq` is not higher than that of the device's last announcement or withdrawal."""
 
     def __init__(self) -> None:
-        super().__init__("a newer announcement of this device is already here", fix="check this machine's clock")
+        super().__init__("the broker already has a newer announcement of this device", fix="check this machine's clock")
 
 
 class InvitationIdTaken(Conflict):
     """Another invitation has the same id."""
 
     def __init__(self) -> None:
-        super().__init__("another invitation has that id", fix="make a new invitation")
+        super().__init__("another invitation already has that id", fix="make a new invitation")
 
 
 class TooManyInvitationsSent(RateLimited):
     """`StorageLimits.open_invitations_sent` is reached."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} of your invitations are still open", fix="withdraw some: `dispatch invitations`")
+        super().__init__(
+            f"you already have {limit} open invitations",
+            fix="withdraw one: `dispatch invitations` lists them, `dispatch invitations withdraw TOKEN` ends one",
+        )
 
 
 class TooManyInvitationsReceived(RateLimited):
@@ -120,7 +124,9 @@ class NoSuchInvitation(NotFound):
     """No invitation has this token, or the caller is neither its inviter nor its invitee."""
 
     def __init__(self) -> None:
-        super().__init__("no such invitation for you here", fix="see `dispatch invitations`, or ask for a new one")
+        super().__init__(
+            "you have no such invitation on this broker", fix="see `dispatch invitations`, or ask for a new one"
+        )
 
 
 class AlreadyAnswered(Conflict):

@@ -10,6 +10,6 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
       getSelection().selectAllChildren(text);
       copied = document.execCommand("copy");
     }
-    button.textContent = copied ? "Copied" : "Now press Ctrl+C";
+    button.textContent = copied ? "Copied" : "Press Ctrl+C";
   });
 }

@@ -75,26 +75,26 @@ class Bounds:
         """Count one name that is looked at. Raises Exhausted."""
         self._names -= 1
         if self._names < 0:
-            raise Exhausted("there was more than can be looked at, and the rest of it is missing here")
+            raise Exhausted("there was more than can be examined; the rest is missing here")
         self.tick()
 
     def tick(self) -> None:
         """Raises Exhausted where the time is over."""
         if self._clock() > self._until:
-            raise Exhausted("looking took too long, and the rest is missing here")
+            raise Exhausted("examining the changes took too long; the rest is missing here")
 
     def enter(self, path: bytes) -> None:
         """Count one entry of this path. Raises Exhausted."""
         self._entries -= 1
         if self._entries < 0:
-            raise Exhausted("there were more changes than one change set takes, and the rest of them is missing here")
+            raise Exhausted("there were more changes than a change set can hold; the rest is missing here")
         self.carry(path)
 
     def carry(self, path: bytes) -> None:
         """Count the bytes of a path that is kept. Raises Exhausted."""
         self._paths -= len(path)
         if self._paths < 0:
-            raise Exhausted("the names of what changed are too long together, and the rest of them is missing here")
+            raise Exhausted("the names of what changed are too long together; the rest is missing here")
 
 
 def shown(path: bytes) -> str:

@@ -29,7 +29,7 @@ from sandbox.views.manifest import ManifestError, read
 from sandbox.views.record import RECORDS, VIEWS, ViewRecord, ViewRecords
 
 _MAX_RECORDS: Final = 10_000_000
-CLOCK: Final = "this machine's clock was set back since the view was made, so nobody can tell what changed meanwhile"
+CLOCK: Final = "this machine's clock was set back since the view was made, so later changes cannot be detected"
 UNASKED: Final = "version control cannot be asked about a name like this"
 
 
@@ -102,7 +102,7 @@ def _read(
     try:
         copied = {one.path: one for one in read(record.folder(run_folder) / "manifest")}
     except ManifestError as problem:
-        bounds.say(f"{record.called}: what the run got cannot be told ({problem})")
+        bounds.say(f"{record.called}: cannot tell what the run was given ({problem})")
         return
     comparison = Comparison(original, ByManifest(copied), blobs, bounds, ignored)
     comparison.drafts = found
@@ -178,7 +178,7 @@ def ordered(drafts: Iterable[Draft]) -> list[Draft]:
     late = [one for one in late if one.path not in staying or one.change != "deleted"]
     for one in late:
         if one.path in staying:
-            one.never = one.never or "the folder that it replaces holds what is not deleted"
+            one.never = one.never or "the folder that it replaces holds files that are not deleted"
     late.sort(key=_key, reverse=True)
     return kept + late
 
@@ -216,7 +216,7 @@ def _mark(
                     draft.never = links.OUTSIDE
                 draft.marks = marks(draft, tracked, name=name)
                 continue
-            draft.never = "where it leads could not be looked at"
+            draft.never = "its target could not be checked"
         draft.marks = marks(draft, tracked, name=name)
 
 

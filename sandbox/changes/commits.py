@@ -26,9 +26,9 @@ from sandbox.commits.values import Answer, Found, Request, Wanted
 from sandbox.views.record import ViewRecord
 
 MARK: Final = "commits are code, which git and other tools check out and run"
-CUT: Final = "they are too long to be shown whole here"
+CUT: Final = "they are too long to be shown in full"
 REST: Final = f"{METADATA_NEVER} (index, hooks, settings, tags, stashes, …); the run's commits are listed by themselves"
-_TOO_LARGE: Final = "all that changed is larger than what is kept of one run"
+_TOO_LARGE: Final = "all the changes together are larger than what is kept of one run"
 _SECONDS: Final = 300.0
 """For the program: more than its own bounds let it take."""
 _WORK: Final = ".commits"

@@ -20,7 +20,7 @@ from sandbox.confinement.walk import walk
 from sandbox.views.manifest import kind_of
 
 METADATA_NEVER: Final = "version control's own files are never put in place"
-FILLED_MARK: Final = "a folder that tools fill: rebuild it outside"
+FILLED_MARK: Final = "a folder that tools generate: build it again yourself"
 _SPECIAL_FILE: Final = "a pipe, socket or device is never put in place"
 
 
@@ -207,7 +207,7 @@ class Comparison:
         if about.st_size > MAX_FILE:
             return None, f"it is larger than {MAX_FILE // 1_000_000} MB, which is not kept"
         if about.st_size > self.bounds.kept:
-            return None, "all that changed is larger than what is kept of one run"
+            return None, "all the changes together are larger than what is kept of one run"
         try:
             file = reopened(pinned, ours=True)
             try:

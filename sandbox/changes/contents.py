@@ -57,7 +57,7 @@ def old_content(path: bytes, base: Base | None, root: Path) -> bytes | None:
     if base is None:
         return None
     if base.kind != "file" or not base.sha256:
-        raise Unshown("it takes the place of no plain file, or of one that was not read")
+        raise Unshown("it does not replace a plain file, or that file was not read")
     if base.size > MAX_TEXT:
         raise Unshown("too large")
     try:

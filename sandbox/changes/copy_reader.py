@@ -18,7 +18,7 @@ from sandbox.changes.names import Special, special
 from sandbox.confinement.walk import Folder, Parts, walk
 from sandbox.views.manifest import Copied
 
-_DELETED: Final = "the run deleted files in it, which is not done here"
+_DELETED: Final = "the run deleted files in it, and that is not applied"
 
 
 @dataclass(slots=True)

@@ -28,9 +28,9 @@ WAS_EXECUTABLE: Final = "what it replaces is executable"
 HIDDEN: Final = "a name that begins with a dot"
 NOT_TEXT: Final = "not plain text that can be shown whole"
 IGNORED: Final = "version control ignores it"
-REPOSITORY: Final = "its folder is a repository by itself, whose settings git obeys"
+REPOSITORY: Final = "its folder is a repository of its own, whose settings git obeys"
 NESTED: Final = "it lies in a repository of its own"
-STANDARD: Final = "a module of this name stands before Python's own"
+STANDARD: Final = "Python loads a module of this name instead of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def marks(draft: Draft, tracked: Tracked, *, name: bytes = b"") -> list[str]:
     elif draft.kind != "file":
         reasons.append("a folder" if draft.kind == "folder" else "not a file")
     elif base is not None and base.kind != "file":
-        reasons.append(f"it takes the place of a {base.kind if base.kind == 'folder' else 'special file'}")
+        reasons.append(f"it replaces a {base.kind if base.kind == 'folder' else 'special file'}")
     elif not draft.plain or max(draft.size, base.size if base else 0) > MAX_TEXT:
         reasons.append(NOT_TEXT)
     if draft.executable:
@@ -70,7 +70,7 @@ def marks(draft: Draft, tracked: Tracked, *, name: bytes = b"") -> list[str]:
     if draft.nested:
         reasons.append(NESTED)
     if not draft.askable:
-        reasons.append("its folder takes the place of a file or link")
+        reasons.append("its folder replaces a file or link")
     if tracked.problem:
         reasons.append(tracked.problem)
     elif draft.path in tracked.ignored or (draft.renamed_from and draft.renamed_from in tracked.ignored):
@@ -95,9 +95,9 @@ def _of_kind(name: str, folders: list[str]) -> list[str]:
     end = f".{last}" if dot and stem else ""
     whole = name if not end else stem
     if name in LOADED or name in BUILD or any(fnmatch.fnmatchcase(name, like) for like in LOADED_LIKE):
-        return ["a name that programs obey by its presence"]
+        return ["a name that programs load or obey by its presence"]
     if end in SETTINGS:
-        return ["settings, which programs may obey by their presence"]
+        return ["settings that programs may load or obey by their presence"]
     if end in SCRIPTS:
         return ["a script"]
     if end == ".py" and whole in sys.stdlib_module_names and whole != "__future__":
@@ -106,4 +106,4 @@ def _of_kind(name: str, folders: list[str]) -> list[str]:
         return ["a text that agents may take as instructions"]
     if end in PROSE or end in SOURCE or (not end and whole in BARE):
         return []
-    return ["a kind of file that is not known to be only text for people, or source"]
+    return ["a kind of file that is not known to be only text or source code"]

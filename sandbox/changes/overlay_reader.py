@@ -178,7 +178,7 @@ class OverlayReader:
         if kind == "metadata" or (folder and self._comparison.fills(place, -1, name)):
             draft = self._comparison.whole(place, path, kind or "filled", found.about)
             draft.base, draft.conflict, draft.count = found.base, conflict, 0
-            draft.notes.append("the run deleted it, which is not done here")
+            draft.notes.append("the run deleted it, and that is not applied")
         elif folder:
             self._expand(place, name, found, itself=True)
         else:

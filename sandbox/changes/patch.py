@@ -19,7 +19,7 @@ MAX_PATCH: Final = 1_000_000
 _MAX_READ: Final = 50_000_000
 """Bytes of the files that are compared for one patch."""
 _MAX_NAMED: Final = 200
-_INCOMPLETE: Final = "# Not everything was looked at: there was too much, or it could not be read."
+_INCOMPLETE: Final = "# Not everything was examined: there was too much, or it could not be read."
 _APPLY: Final = "# To apply it in the folder: git apply -p2 --unidiff-zero changes.diff"
 
 
@@ -61,7 +61,7 @@ def patch(changes: ChangeSet, contents: Contents, *, limit: int = MAX_PATCH) -> 
         size += len(part.encode("utf-8", "surrogateescape"))
     heading = ["# Changed, and not shown here:", *named] if named else []
     heading += [f"#   and {unnamed:,} more"] if unnamed else []
-    heading += ["# Not everything was looked at: there was too much, or it could not be read."] * bool(
+    heading += ["# Not everything was examined: there was too much, or it could not be read."] * bool(
         changes.incomplete
     )
     heading += [_APPLY] if shown else []

@@ -232,8 +232,8 @@ def _check(profile: Profile) -> None:
                 )
         if any(root.inside.is_relative_to(mine) or mine.is_relative_to(root.inside) for mine in own):
             raise SandboxError(
-                f"{root.inside} is the run's own place inside the sandbox",
-                fix="give the folder another one",
+                f"{root.inside} is used by the run itself inside the sandbox",
+                fix="grant a folder with another path",
                 code=422,
             )
         for hidden in profile.protected:
@@ -243,10 +243,10 @@ def _check(profile: Profile) -> None:
                 )
         places.append(root.inside)
     if len(set(places)) != len(places):
-        raise SandboxError("two granted folders have the same place inside the sandbox", code=422)
+        raise SandboxError("two granted folders have the same path inside the sandbox", code=422)
     for place in profile.links:
         if not can_hold_link(place, profile.roots):
-            raise SandboxError(f"no link can stand at {place} inside the sandbox", code=422)
+            raise SandboxError(f"there cannot be a link at {place} inside the sandbox", code=422)
     for part in profile.runtime:
         if any(hidden.is_relative_to(part.path) for hidden in profile.protected):
             raise SandboxError(f"the program folder {part.path} holds something that must stay hidden", code=403)

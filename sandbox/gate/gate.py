@@ -30,8 +30,8 @@ from sandbox.gate.shells import Shells
 from sandbox.policy.decision import Decision, Resolve, Scope, decide, showable
 
 DENIALS_IN_A_ROW: Final = 5
-CHANGED: Final = "this MCP tool is new, or not as it was when it was granted"
-MOVED: Final = "what is at this path changed while the call waited; look again, and ask again"
+CHANGED: Final = "this MCP tool is new, or has changed since it was granted"
+MOVED: Final = "what is at this path changed while the call waited; read it again, then repeat the call"
 CALL_ID_LIMIT: Final = 190
 CALLS_OF_A_RUN: Final = 10_000
 """Calls that are judged and recorded, those of sub-agents included; a run has 1,000 turns at most. Later ones are
@@ -96,7 +96,7 @@ class Gate:
         when it makes the call, an inside path, None for the folder that the run starts in.
         """
         if not self._counted():
-            return Ruling(False, f"Denied: this run has made {CALLS_OF_A_RUN:,} calls, the most that it may.")
+            return Ruling(False, f"Denied: this run has reached its limit of {CALLS_OF_A_RUN:,} calls.")
         asked = _Asked(tool, arguments, call_id, self._own_id(call_id), agent_id, cwd)
         decision = self._decide(asked)
         await self._emit(
@@ -199,7 +199,7 @@ class Gate:
         if tool in self._scope.changed:
             found.append(CHANGED)
         if decision.verdict == "ask" and (left := await self.shells.running()):
-            found.append(f"{left} process{'es' if left > 1 else ''} that earlier commands started still run")
+            found.append(f"{left} process{'es are' if left > 1 else ' is'} still running from earlier commands")
         return found
 
     async def _stand_still(self, call: frames.Call, decision: Decision, asked: _Asked) -> str:

@@ -49,16 +49,16 @@ def diff(tool: str, arguments: Mapping[str, object], path: str, open_file: OpenF
     try:
         before = _content(path, open_file)
     except OSError as error:
-        return f"(what changes cannot be shown: the file cannot be read: {error.strerror})"
+        return f"(the change cannot be shown: the file cannot be read: {error.strerror})"
     if before is not None and len(before) > DIFF_LIMIT:
-        return f"(what changes cannot be shown: the file is larger than {DIFF_LIMIT:,} bytes)"
+        return f"(the change cannot be shown: the file is larger than {DIFF_LIMIT:,} bytes)"
     try:
         after = written(tool, arguments, before)
         old, new = decode(before or b"")[0], decode(after)[0]
     except NotComputedError as reason:
-        return f"(what changes cannot be shown: {reason})"
+        return f"(the change cannot be shown: {reason})"
     if len(after) > DIFF_LIMIT:
-        return f"(what changes cannot be shown: {len(after):,} bytes are written)"
+        return f"(the change cannot be shown: {len(after):,} bytes are written)"
     if before is None and not after:
         return "(a new file, empty)"
     if before == after:
@@ -73,7 +73,7 @@ def diff(tool: str, arguments: Mapping[str, object], path: str, open_file: OpenF
 def _changes_that_are_no_lines(before: bytes, after: bytes, old: str, new: str) -> list[str]:
     notes = []
     if old and new and _ends(old) and _ends(new) and _ends(old) != _ends(new):
-        notes.append(f"line ends change: {' and '.join(sorted(_ends(old)))} → {' and '.join(sorted(_ends(new)))}")
+        notes.append(f"line endings change: {' and '.join(sorted(_ends(old)))} → {' and '.join(sorted(_ends(new)))}")
     was, becomes = (decode(content)[1:] for content in (before, after))
     if before and was != becomes:
         notes.append(f"the encoding changes: {_named(*was)} → {_named(*becomes)}")
@@ -118,7 +118,9 @@ def unusual(
         if _DELETES.search(command):
             marks.append("deletes")
         if _NETWORK.search(command):
-            marks.append("uses the network" if scope.network else "looks for the network, which a run does not have")
+            marks.append(
+                "uses the network" if scope.network else ("seems to need the network, which a run does not have")
+            )
     if tool == "Write" and not arguments["content"]:
         marks.append("empties a file")
     return marks

@@ -53,7 +53,7 @@ def _edited(text: str, arguments: Mapping[str, object]) -> str:
     before, after = str(arguments["old_string"]), str(arguments["new_string"])
     if not before:
         if text:
-            raise NotComputedError("an Edit that replaces nothing makes a file, and this one holds something")
+            raise NotComputedError("an Edit without text to replace creates a file, but this file already has content")
         return after
     sample = text.encode("utf-16-le", "surrogatepass")[: 2 * _SAMPLE].decode("utf-16-le", "ignore")
     crlf = sample.count("\r\n")

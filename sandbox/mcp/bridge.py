@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
 PREFIX: Final = "mcp__"
-UNGATED: Final = "Denied by the gate: it has not allowed this call."
+UNGATED: Final = "Denied by the gate: this call was not allowed."
 
 
 @dataclass(frozen=True)

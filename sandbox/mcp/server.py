@@ -123,7 +123,7 @@ class ServerConnection:
             cursor = page.next_cursor
             if cursor is None:
                 return
-        raise ValueError("its list of tools has no end")
+        raise ValueError("its list of tools does not end")
 
     def _add(self, tool: types.Tool) -> None:
         self.listed.append(tool.name)
@@ -144,10 +144,10 @@ class ServerConnection:
     def _not_started(self, reason: str) -> SandboxError:
         lines = [line for line in self._stderr.decode(errors="replace").splitlines() if line.strip()]
         last = quoted("\n".join(line.strip()[:300] for line in lines[-_STDERR_LINES:]), most=_STDERR_LINES * 310)
-        error_output = f"; its last words: {last}" if last else ""
+        error_output = f"; its last output: {last}" if last else ""
         return SandboxError(
             f"the MCP server {self.name} did not start: {reason}{error_output}",
-            fix="start it by hand to see why, or take it out of the edge: `dispatch trust edit … --mcp-servers`",
+            fix="start it by hand to see why, or remove it from the edge: `dispatch trust edit … --mcp-servers`",
             code=503,
         )
 

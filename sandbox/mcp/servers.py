@@ -61,7 +61,7 @@ async def opened(
 def _check(server: ConnectedServer, refused: str) -> None:
     if refused and any(re.search(refused, tool) for tool in server.listed):
         raise SandboxError(
-            f"the MCP server {server.name} is dispatch itself, by its tools: a run never dispatches onward",
-            fix="take it out of the edge: `dispatch trust edit … --mcp-servers`",
+            f"the MCP server {server.name} offers dispatch's own tools, and a run cannot dispatch onward",
+            fix="remove it from the edge: `dispatch trust edit … --mcp-servers`",
             code=403,
         )

@@ -13,7 +13,7 @@ from sandbox.model_api.interface import ModelApi
 from sandbox.model_api.route import checked_base, checked_proxy, trust, untrusted
 
 SECONDS: Final = 20.0
-_KEY_FIX: Final = "`dispatch config set model.api_key -` with one that is in force there"
+_KEY_FIX: Final = "`dispatch config set model.api_key -` with a key that is valid there"
 
 
 async def check_key(api: ModelApi, model: frames.Model) -> str:
@@ -40,16 +40,16 @@ async def check_key(api: ModelApi, model: frames.Model) -> str:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as problem:
         raise _unreachable(base, untrusted(problem) or str(problem) or type(problem).__name__) from problem
     if status == 200:
-        return f"{base} takes the key"
+        return f"{base} accepts the key"
     if status in (401, 403):
-        raise SandboxError(f"{base} refuses the key ({status})", fix=_KEY_FIX, code=401)
+        raise SandboxError(f"{base} rejects the key ({status})", fix=_KEY_FIX, code=401)
     # A gateway need not have the list of models, which is what was asked for.
-    return f"{base} answers ({status}); whether it takes the key shows with the first run"
+    return f"{base} answers ({status}), but only the first run shows whether it accepts the key"
 
 
 def _unreachable(base: str, why: str) -> SandboxError:
     return SandboxError(
         f"can't reach {base}: {why}",
-        fix="check the network and model.base_url; model.proxy and model.ca_file are for the way there",
+        fix="check the network and model.base_url; behind a proxy, set model.proxy and model.ca_file",
         code=503,
     )

@@ -97,7 +97,7 @@ class ModelProxy:
         self._key = api_key.strip() if api_key else ""
         if not self._key.isascii() or not self._key.isprintable():
             raise SandboxError(
-                "the model's key holds characters no key has",
+                "the model's key contains characters that no key has",
                 fix="`dispatch config set model.api_key -`",
                 code=422,
             )
@@ -230,14 +230,14 @@ class ModelProxy:
                 continue
             self._left_out.add(name)
             if self._tell is not None:
-                detail = f"{quoted(name)}: this version knows no such member of a request to the model"
+                detail = f"{quoted(name)}: unknown member of a request to the model"
                 await self._tell("model_member_left_out", detail)
 
     def _check_secret(self, request: h11.Request) -> None:
         """Only the agent program has the secret; whatever else reaches the socket is refused."""
         given = self._api.client_key(request.headers)
         if self._secret is not None and not hmac.compare_digest(given, self._secret.encode()):
-            raise Refused(401, "this proxy is for the agent program of the run alone")
+            raise Refused(401, "this proxy only serves the run's own agent program")
 
     async def _ask(self, exchange: _Exchange) -> None:
         """Pass a request on, again and again while the API has no room for it and the run has time."""
@@ -253,7 +253,7 @@ class ModelProxy:
             if trio.current_time() + seconds >= self._until:
                 raise self._no_room(busy, seconds)
             if tries == 0 and self._tell is not None:
-                next_try = f"asked again in {waiting.words(seconds)}, and on until it answers or the run's time is over"
+                next_try = f"next try in {waiting.words(seconds)}, and so on until it answers or the run's time is over"
                 await self._tell("model_waiting", f"the model's API is {busy}; {next_try}")
             await self._wait(exchange.connection, busy, seconds)
             tries += 1
@@ -271,7 +271,7 @@ class ModelProxy:
             self._waiting.remove(busy)
 
     def _no_room(self, busy: Busy, seconds: float) -> Refused:
-        later = f"; it asks to wait {waiting.words(seconds)}, and this run has less time" if self._until else ""
+        later = f"; it asks to wait {waiting.words(seconds)}, but this run has less time" if self._until else ""
         self.explanation = Explanation(
             f"the model's API was {busy}{later}", "dispatch it again later, or with more `--minutes` on the edge", 503
         )
@@ -330,7 +330,7 @@ class ModelProxy:
         async for chunk in response.aiter_raw():
             meter.feed(chunk)
             if meter.size > self._limits.response_bytes:
-                raise trio.BrokenResourceError("the answer is larger than any answer should be")
+                raise trio.BrokenResourceError("the answer is too large")
             held += chunk
             if connection.answering or meter.begun or len(held) > _HELD:
                 await self._pass_chunk(connection, response, back, held)
@@ -389,12 +389,12 @@ class ModelProxy:
         return None
 
     def _unreachable(self, problem: Exception) -> Refused:
-        fix = "look at `dispatch config get model.base_url`; `dispatch config set model.proxy URL` names a proxy"
+        fix = "check `dispatch config get model.base_url`; if a proxy is needed, `dispatch config set model.proxy URL`"
         if isinstance(problem, httpx.ProxyError):
-            why = f"the HTTP proxy on the way answered {quoted(str(problem))}"
-            fix = "`dispatch config set model.proxy -`, with the name and password that it wants: http://NAME:PASSWORD@HOST:PORT"
+            why = f"the HTTP proxy in between answered {quoted(str(problem))}"
+            fix = "`dispatch config set model.proxy -`, with its user name and password: http://NAME:PASSWORD@HOST:PORT"
         elif why := untrusted(problem):
-            fix = "`dispatch config set model.ca_file FILE` names the file of a private authority"
+            fix = "if a private CA issued it, `dispatch config set model.ca_file FILE`"
         else:
             why = type(problem).__name__
         self.explanation = Explanation(f"the model's API could not be reached ({why})", fix, 502)

@@ -20,7 +20,7 @@ def checked_base(base_url: str) -> str:
     try:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, TypeError) as problem:
-        raise SandboxError(f"not an address of a model API: {base_url!r}", code=422) from problem
+        raise SandboxError(f"{base_url!r} is not the address of a model API", code=422) from problem
     if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment or url.userinfo:
         raise SandboxError(
             "the model's base URL must be http(s)://host, without credentials or query",
@@ -45,12 +45,12 @@ def trust(ca_file: str | None, more_ca_file: str | None = None) -> ssl.SSLContex
 
 def _with_authorities(file: str | None, load: Callable[[], T], setting: str) -> T:
     if file is not None and Path(file).exists() and not Path(file).is_file():  # a pipe would be waited for
-        raise SandboxError(f"{file} is no file", fix=f"name a PEM file in {setting}", code=422)
+        raise SandboxError(f"{file} is not a file", fix=f"set {setting} to a PEM file", code=422)
     try:
         return load()
     except (OSError, ValueError) as error:
         raise SandboxError(
-            f"the certificates in {file} cannot be used: {error}", fix=f"name a PEM file in {setting}", code=422
+            f"the certificates in {file} cannot be used: {error}", fix=f"set {setting} to a PEM file", code=422
         ) from error
 
 

@@ -57,7 +57,7 @@ def _handshake(data: bytes) -> bytes | None:
         fragment = data[at + _RECORD_HEADER : at + _RECORD_HEADER + size]
         message += fragment
         if message[0:1] not in (b"", bytes([_CLIENT_HELLO])):
-            raise NotAClientHello("its first TLS message is no ClientHello")
+            raise NotAClientHello("its first TLS message is not a ClientHello")
         if len(message) >= 4:
             length = int.from_bytes(message[1:4])
             if length > MOST_BYTES:
@@ -116,7 +116,7 @@ def _name(hello: _Reader) -> str:
         kind = extensions.number(2)
         content = extensions.vector(2)
         if kind in seen:
-            raise NotAClientHello("its ClientHello says something twice")
+            raise NotAClientHello("its ClientHello has the same extension twice")
         seen.add(kind)
         if kind in _ENCRYPTED:
             raise NotAClientHello("it hides the name of its server (Encrypted Client Hello)")

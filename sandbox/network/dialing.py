@@ -72,7 +72,7 @@ async def direct(host: str, port: int, *, resolve: Resolve, connect: Connect[Con
     own = await trio.to_thread.run_sync(own_addresses)
     allowed = [address for address in addresses if may_dial(address, own)]
     if not allowed:
-        raise Unreachable(f"{host} has no address of the internet: only public ones are reached")
+        raise Unreachable(f"{host} has no public internet address, and no other is reachable from here")
     for address in allowed[:_ADDRESSES_TRIED]:
         with trio.move_on_after(_CONNECTED_WITHIN):
             try:

@@ -168,9 +168,9 @@ class NetworkProxy:
 
     def _asked_for(self, request: h11.Request | None) -> Host:
         if request is None:
-            raise _Refused(400, "this is an HTTP proxy for CONNECT")
+            raise _Refused(400, "this HTTP proxy only takes CONNECT")
         if request.method != b"CONNECT":
-            raise _Refused(403, "only HTTPS leaves this sandbox, by CONNECT; plain HTTP does not")
+            raise _Refused(403, "only HTTPS can leave this sandbox, by CONNECT; plain HTTP cannot")
         name, _, port = request.target.decode("ascii", "replace").rpartition(":")
         if not _NAME.fullmatch(name) or not port.isascii() or not port.isdigit() or len(port) > 5:
             raise _Refused(400, "CONNECT wants HOST:PORT")

@@ -211,7 +211,9 @@ def _check_input(tool: str, arguments: Mapping[str, object]) -> None:
     if tool in SEARCH_TOOLS and not isinstance(arguments.get("path", ""), str | None):
         raise _Denied(f"{tool} needs path as text")
     if not showable(arguments):
-        raise _Denied(f"the input of {tool} cannot be shown to anyone: too large, too deep, or not Unicode")
+        raise _Denied(
+            f"the input of {tool} cannot be shown to anyone: it is too large, nested too deeply, or not Unicode"
+        )
 
 
 def showable(arguments: Mapping[str, object]) -> bool:
@@ -232,7 +234,7 @@ def _text(arguments: Mapping[str, object], name: str, *, default: str = "") -> s
 def _check_path(path: str) -> None:
     """Refuse what another reader of the path might drop or cut off."""
     if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in path):
-        raise _Denied("a path may not hold control characters or line ends")
+        raise _Denied("a path may not contain control characters or line breaks")
     # U+FEFF is white space to JavaScript's trim(), and not to Python's strip().
     if path != path.strip().strip("\ufeff"):
         raise _Denied("a path may not begin or end with white space")
@@ -258,7 +260,7 @@ def _glob_parts(arguments: Mapping[str, object]) -> tuple[str, str]:
     tail = "/".join(rest)
     if ".." in _SEPARATOR.split(tail.replace("\\", "")) or _ROOTED_ALTERNATIVE.search(tail):
         # What such a pattern means depends on the matcher, so a path shown for it could be the wrong one.
-        raise _Denied("a pattern may not climb with .. or start anew behind a wildcard")
+        raise _Denied("a pattern may not go up with .. or name an absolute path behind a wildcard")
     lead = "/".join(plain) + "/" if plain else ""
     if lead.startswith(("/", "~")):
         return lead, tail

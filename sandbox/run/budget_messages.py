@@ -28,8 +28,8 @@ def usd(budget: frames.Budget, used: float, assumed: float = 0.0) -> str:
     """The model may cost no more. `assumed`: at the dearest known price, of a model whose own is not known."""
     if assumed:
         return (
-            f"the run's budget of {budget.usd:.2f} USD for the model is used up: its price is not known, and at the "
-            f"dearest known one {used + assumed:.2f} USD would have been used"
+            f"the run's budget of {budget.usd:.2f} USD for the model is used up: the model's price is not known, and "
+            f"at the highest known price {used + assumed:.2f} USD would have been used"
         )
     return f"the run's budget of {budget.usd:.2f} USD for the model is used up: {used:.2f} USD were used"
 
@@ -37,16 +37,15 @@ def usd(budget: frames.Budget, used: float, assumed: float = 0.0) -> str:
 def no_price(budget: frames.Budget, model: str) -> str:
     """The run begins with a model whose price nobody has said."""
     return (
-        f"the price of {quoted(model)} is not known: its tokens are counted and no cost is, and the budget of "
-        f"{budget.usd:.2f} USD is held as if it were the dearest known model; `dispatch config set model.price` says "
-        "what it costs"
+        f"the price of {quoted(model)} is not known: its tokens are counted, its cost is not, and the budget of "
+        f"{budget.usd:.2f} USD is kept by the highest known price; set the price with `dispatch config set model.price`"
     )
 
 
 def output(budget: frames.Budget, offered: int) -> str:
     """The run left more bytes than may be returned."""
     return (
-        f"the run's budget of {budget.output_bytes / _MEGABYTE:.1f} MB of returned files is used up: it left "
+        f"the run's budget of {budget.output_bytes / _MEGABYTE:.1f} MB of returned files is used up: it wrote "
         f"{offered / _MEGABYTE:.1f} MB, and what did not fit was left out"
     )
 
@@ -56,21 +55,22 @@ def excess(excess: Excess) -> str:
     used, bound = f"{excess.used / _GIGABYTE:.2f} GB", f"{excess.bound / _GIGABYTE:.2f} GB"
     match excess.what:
         case "memory":
-            return f"the run's bound of {bound} of memory is used up: {used} were used"
+            return f"the run reached its limit of {bound} of memory: it used {used}"
         case "processes":
-            return f"the run's bound of {excess.bound:,} processes and threads is used up: {excess.used:,} were there"
+            return f"the run reached its limit of {excess.bound:,} processes and threads: it had {excess.used:,}"
         case "disk":
-            return f"the run's bound of {bound} in its own folders is used up: {used} were there"
+            return f"the run reached its limit of {bound} in its own folders: it used {used}"
         case "files":
-            return (
-                f"the run's bound of {excess.bound:,} files in its own folders is used up: {excess.used:,} were there"
-            )
+            return f"the run reached its limit of {excess.bound:,} files in its own folders: it had {excess.used:,}"
         case "room":
-            return f"this machine's disk became too full during the run: {used} are free, and {bound} must stay free"
+            return (
+                f"this machine's disk became too full during the run: only {used} are free, and {bound} have to stay "
+                "free"
+            )
         case "inodes":
             return (
-                f"this machine's disk became too full during the run: {excess.used:,} more files fit, and "
-                f"{excess.bound:,} must"
+                f"this machine's disk became too full during the run: only {excess.used:,} more files fit, and room "
+                f"for {excess.bound:,} has to stay"
             )
         case "shells":
             why = f" ({quoted(excess.why)})" if excess.why else ""

@@ -81,7 +81,7 @@ class RunFolder:
 def _copy(source: Path, folder: Path, name: str, *, program: bool = False) -> None:
     """`program`: whether it can still be run where it could be."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise SandboxError("an attached file's name is not a plain one", code=422)
+        raise SandboxError("an attached file's name is not a plain file name", code=422)
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as reading:  # noqa: PTH123 - a descriptor, not a path
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -68,7 +68,7 @@ def _folders(start: frames.Start) -> tuple[Root, ...]:
     folders overlap, so no view lies in another one.
     """
     if start.cwd is not None and start.paths and not inside(start.cwd, tuple(start.paths)):
-        raise SandboxError("the run's folder is outside this edge's paths", fix="choose one inside", code=403)
+        raise SandboxError("the run's folder is outside this edge's folders", fix="choose one inside", code=403)
     writable = bool(WRITING_TOOLS & set(start.tools))
     chosen: list[str] = [] if start.cwd is None else [start.cwd]
     for path in sorted(start.paths, key=len):

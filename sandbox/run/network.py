@@ -82,4 +82,4 @@ def sentence(start: frames.Start) -> str:
         which = "any package" if start.network.any_package else "the packages that the project's lock files name"
         kinds = ", ".join(dict.fromkeys(registry.kind for registry in start.network.registries))
         names.append(f"a registry for {which} ({kinds})")
-    return f"whose commands reach {', '.join(names)} over HTTPS by the proxy in $HTTPS_PROXY, and nothing else"
+    return f"whose commands can reach {', '.join(names)} over HTTPS through the proxy in $HTTPS_PROXY, and nothing else"

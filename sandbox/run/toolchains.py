@@ -83,14 +83,14 @@ def seen(
 
 def _check(place: Path, programs: Sequence[Root], protected: Sequence[Path]) -> None:
     if not place.is_absolute() or len(place.parts) < 3 or ".." in place.parts:
-        raise SandboxError(f"{place} is not the place of a toolchain", code=403)
+        raise SandboxError(f"{place} cannot be a toolchain", code=403)
     own = [*_OWN_PLACES, WORKSPACE, HOME, SHELL_HOME]
     if any(_overlap(place, taken) for taken in own) and not _OF_JAVA.fullmatch(str(place)):
-        raise SandboxError(f"{place} is the sandbox's own place, and no toolchain's", code=403)
+        raise SandboxError(f"{place} is used by the sandbox itself, so it cannot be a toolchain", code=403)
     if any(_overlap(place, program.inside) for program in programs):
         raise SandboxError(
-            f"{place} is where the agent program is in the sandbox",
-            fix="take it out of the edge's --toolchains",
+            f"{place} is where the sandbox has the agent program",
+            fix="remove it from the edge: `dispatch trust edit … --toolchains`",
             code=403,
         )
     if hidden := next((hidden for hidden in protected if _overlap(place, hidden)), None):

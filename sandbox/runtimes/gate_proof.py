@@ -186,4 +186,4 @@ def _not_proven(why: str) -> SandboxError:
     from sandbox import distribution  # takes long to load, and only an error needs it
 
     fix = f"{distribution.again('claude')}, then `dispatch doctor`"
-    return SandboxError(f"the gate is not proven with this agent program: {why}", fix=fix, code=503)
+    return SandboxError(f"the gate could not be proven with this agent program: {why}", fix=fix, code=503)

@@ -56,7 +56,7 @@ def left_out(
         return []
     finally:
         os.close(original)
-    return [f"not all of the folder is there, since it is copied ({why}): {found}"] if found else []
+    return [f"not all of the folder is there, because it is copied ({why}): {found}"] if found else []
 
 
 def _look(original: int, disk: int, allowance: Allowance, until: float, clock: Callable[[], float]) -> str:

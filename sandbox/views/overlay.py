@@ -81,7 +81,7 @@ def mount(lower: int, folder: Path) -> Path:
 def hindrance(lower: int) -> str:
     """Return why the folder that the descriptor `lower` names gets no overlay, as far as looking tells; else ""."""
     if _file_system(lower) not in _LOCAL:
-        return "it lies on a file system that is not this machine's own"
+        return "it is on a file system that is not this machine's own"
     if _holds_a_mount(Path(f"/proc/self/fd/{lower}").readlink()):
         return "another file system is mounted inside"
     return ""

@@ -271,7 +271,7 @@ async def test_a_whole_run_says_which_bound_it_passed(tmp_path: Path, command: s
         assert members_of(node.process.pid) <= {node.process.pid}
     if ROOT:
         assert (finished.status, finished.code) == ("failed", budget_messages.EXHAUSTED_CODE)
-        assert "the run's bound of 1,024 processes and threads is used up" in (finished.reason or "")
+        assert "the run reached its limit of 1,024 processes and threads" in (finished.reason or "")
         assert finished.reply == ""
     else:
         assert finished.status == "completed", finished.reason
@@ -281,7 +281,7 @@ async def test_a_whole_run_says_which_bound_it_passed(tmp_path: Path, command: s
 def test_the_words() -> None:
     gib = 1024 * MIB
     assert budget_messages.excess(Excess("memory", 9 * gib, 8 * gib)) == (
-        "the run's bound of 8.00 GB of memory is used up: 9.00 GB were used"
+        "the run reached its limit of 8.00 GB of memory: it used 9.00 GB"
     )
     for what in ("processes", "disk", "files", "room", "inodes", "sight", "shells"):
         assert budget_messages.excess(Excess(what, 3, 2))

@@ -84,7 +84,7 @@ IN = {"resolved_path": "/p/a b.py"}
         ({"tool": "Edit", **IN, "diff": "--- a\n+++ b\n@@ -1,2 +1,2 @@\n-a\n-b\n+--- c\n+d"}, "Change “a b.py”, +2 −2"),
         ({"tool": "Write", **IN, "diff": "--- a\n+++ b\n@@ -0,0 +1,2 @@\n+a\n+b"}, "Write “a b.py”, 2 lines"),
         ({"tool": "Write", **IN, "diff": "(a new file, empty)"}, "Create “a b.py”, empty"),
-        ({"tool": "Edit", **IN, "diff": "(what changes cannot be shown: it is large)"}, "Change “a b.py”"),
+        ({"tool": "Edit", **IN, "diff": "(the change cannot be shown: it is large)"}, "Change “a b.py”"),
         ({"tool": "Read", **IN, "input": {"offset": 10, "limit": 5}}, "Read “a b.py”, lines 10 to 14"),
         ({"tool": "Bash", "input": {"command": "git status"}}, "Run git status"),
         ({"tool": "Bash", "input": {"command": "cd x\nrm -rf y\n"}}, "Run a script of 2 lines: “cd x”"),

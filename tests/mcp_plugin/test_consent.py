@@ -97,12 +97,12 @@ async def test_a_hijacked_host_model_gets_nothing(
         # An invitation: every way to say tools, also with flags of our own making.
         menu = await host.call("dispatch_invite", action="accept", token=token)
         assert menu.structured_content is not None
-        assert "did not agree" in str(menu.structured_content.get("message") or "did not agree")
+        assert "said no" in str(menu.structured_content.get("message") or "said no")
         before = known(bob)
         for tools in ("Read", ["Read", "Bash"])[:few]:
             error = await no_word(host, "dispatch_invite", action="accept", token=token, tools=tools)
             asked = shlex.join(["dispatch", "accept-invitation", token, "--tools"])
-            assert asked in error["fix"] or "did not agree" in error["message"]
+            assert asked in error["fix"] or "said no" in error["message"]
         for smuggled in ("confirm_unverified", "unconfirmed", "yes_unverified"):
             error = await host.refused(
                 "dispatch_invite", action="accept", token=token, tools="Read", **{smuggled: False}
@@ -119,7 +119,7 @@ async def test_a_hijacked_host_model_gets_nothing(
         ]
         for wider in wider_ones[:few]:
             error = await no_word(host, "dispatch_trust", action="edit", peer=alice.email, **wider)
-            assert "trust edit" in error["fix"] or "did not agree" in error["message"]
+            assert "trust edit" in error["fix"] or "said no" in error["message"]
         assert known(bob) == before
 
         # An always, and answers that nobody can have given.
@@ -133,15 +133,15 @@ async def test_a_hijacked_host_model_gets_nothing(
             {"action": "approve", **answer, "grant": "always"},
         ):
             fast = await host.refused("dispatch_act", **arguments)
-            assert fast["code"] == 409 and "not taken" in fast["message"], fast
+            assert fast["code"] == 409 and "not accepted" in fast["message"], fast
         fast = await host.refused("dispatch_approve", **answer, decision="allow")
-        assert "not taken" in fast["message"]
+        assert "not accepted" in fast["message"]
         await trio.sleep(READING)
         for rule in (None, 2)[:few]:
             more = {} if rule is None else {"rule": rule}
             error = await no_word(host, "dispatch_act", action="approve", **answer, grant="always", **more)
             shown = f"dispatch approve {dispatch_id} {gate['request_id']} --always"
-            assert shown in error["fix"] or "did not agree" in error["message"]
+            assert shown in error["fix"] or "said no" in error["message"]
         await no_word(host, "dispatch_approve", **answer, decision="allow", grant="always")
         assert [row["request_id"] for row in bob.client.approvals()] == [gate["request_id"]], "it still waits"
         assert known(bob) == before
@@ -165,7 +165,7 @@ async def test_an_approval_of_what_another_session_was_shown_is_nobodys(pair: Pa
         (shown,) = (await host.ok("dispatch_pending_approvals"))["approvals"]
         assert (
             shown["request_id"] == row["request_id"]
-            and "not taken" in (await host.refused("dispatch_approve", **answer, decision="allow"))["message"]
+            and "not accepted" in (await host.refused("dispatch_approve", **answer, decision="allow"))["message"]
         )
         await trio.sleep(READING)
         assert (await host.ok("dispatch_approve", **answer, decision="allow"))["decision"] == "allowed"

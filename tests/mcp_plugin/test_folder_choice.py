@@ -69,7 +69,7 @@ async def test_what_will_not_work_in_a_folder_is_said_before_anything_runs(pair:
         assert asked["status"] == "folder_choice_required"
         assert "In a run there, git will not work" in asked["question"]["question"]
         labels = [option["label"] for option in asked["question"]["options"]]
-        assert labels == ["Accept all the same", "Decline", "Not there"]
+        assert labels == ["Accept anyway", "Decline", "Choose another folder"]
         assert (await host.ok("dispatch_read", what="status", dispatch_id=found[0]))["status"] == "pending"
         final: Document = await host.act("accept", found[0], cwd=str(named))
         assert (final["status"], final["cwd"]) == ("completed", str(named))

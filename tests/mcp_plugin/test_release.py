@@ -46,9 +46,7 @@ async def test_a_model_alone_sends_nothing(
     del every_way
     async with session(pair[1], person_does=does, reads=reads) as host:
         ended = await host.ok("dispatch_act", action="accept", dispatch_id=waiting, cwd="")
-        assert (
-            ended["status"] == "held" and ended["reply"] == "It is blue." and "nothing of it is sent" in ended["held"]
-        )
+        assert ended["status"] == "held" and ended["reply"] == "It is blue." and "its result is held" in ended["held"]
         error = await no_word(host, "dispatch_act", action="release", dispatch_id=waiting, without=["trace"])
         if does is None:
             assert f"dispatch release {waiting} --without trace" in error["fix"]
@@ -96,7 +94,7 @@ async def test_a_run_that_ends_meanwhile_is_not_sent_unasked() -> None:
         async def client(self) -> Client:
             return Client()
 
-    with pytest.raises(Conflict, match="no result of it waits"):
+    with pytest.raises(Conflict, match="none of its results is held"):
         await review.release(cast(Call, OneCall()), "0198c0de-1111-7222-8333-444455556666", ())
     assert not done
 

@@ -73,7 +73,7 @@ async def test_what_a_person_says_becomes_of_changes_does(pair: Pair, changed: t
         done = await host.ok("dispatch_act", action="apply", dispatch_id=identity)
         assert done["status"] == "in_place" and sorted(done["landed"]) == ["app.py", "notes.md"]
         message, titles = host.forms[0]
-        assert "Put 2 changes of a run in place" in message and str(folder) in message and "notes.md" in message
+        assert "Apply 2 changes of a run" in message and str(folder) in message and "notes.md" in message
         assert list(titles) == ["grant", "refuse"] and "conftest.py" not in message
         named = await host.ok("dispatch_act", action="apply", dispatch_id=identity, paths=["conftest.py"])
         assert named["landed"] == ["conftest.py"] and "(marked: " in host.forms[1][0]
@@ -101,7 +101,7 @@ async def test_what_stands_in_the_way_is_said_before_anybody_is_asked(pair: Pair
 def test_a_form_names_first_what_cannot_be_taken_back() -> None:
     found = {"entries": [{"path": "b", "marks": ["too large to show"]}]}
     first, second = review._listed(found, ["a", "b"], ["b"])
-    assert first.strip().startswith("b (marked: too large to show) (cannot be taken back: ") and second.strip() == "a"
+    assert first.strip().startswith("b (marked: too large to show) (cannot be undone: ") and second.strip() == "a"
 
 
 async def test_a_page_of_changes_is_asked_for_by_its_number(pair: Pair, changed: tuple[str, Path]) -> None:

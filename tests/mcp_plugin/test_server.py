@@ -71,7 +71,7 @@ async def test_a_defect_is_a_clean_error(monkeypatch: pytest.MonkeyPatch, capsys
     assert isinstance(result, types.CallToolResult) and result.is_error
     error = result.structured_content
     assert error is not None and set(error) == {"code", "message", "fix"}
-    assert (error["code"], error["message"]) == (500, "dispatch-mcp failed at this")
+    assert (error["code"], error["message"]) == (500, "dispatch-mcp failed unexpectedly")
     assert "standard error" in error["fix"]
     assert "secret_of_ours" not in result.model_dump_json() and "KeyError" not in result.model_dump_json()
     assert "KeyError: 'secret_of_ours'" in capsys.readouterr().err, "whoever mends it finds it there"

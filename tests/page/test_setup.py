@@ -63,7 +63,7 @@ def test_from_nothing_to_the_inbox(world: World, new_tab: Opener) -> None:
         zoe.cli("config", "set", "model.base_url", model.url)
         page.get_by_label("The key").fill("sk-wrong")
         page.get_by_role("button", name="Save the key").click()
-        expect(page.get_by_role("alert")).to_contain_text("refuses the key")
+        expect(page.get_by_role("alert")).to_contain_text("rejects the key")
         assert "api_key" not in zoe.state.config.read_text()
         page.get_by_label("The key").fill(KEY)
         page.get_by_role("button", name="Save the key").click()

@@ -71,7 +71,7 @@ class Somebody:
         code = told.rpartition("code ")[2].strip()
         self.page.goto(eventually(lambda: self._asked.exists() and self._asked.read_text().strip()))
         assert code in self.page.content() and self.page.get_by_label("Code").count() == 0
-        self.page.get_by_role("button", name="Continue").click()
+        self.page.get_by_role("button", name="Send me the sign-in mail").click()
         self.page.get_by_role("heading", name="mailbox").wait_for()
         self.did("looked whether the code is the same, and went on")
         mailed = indented(self.newest_mail("Sign in"), r"https://\S+/login/mail\?t=\S+")
@@ -154,11 +154,11 @@ def test_from_the_mail_to_the_first_result(
         alice.did("invited")
         assert "the broker mailed the invitation" in told
 
-        text = bob.newest_mail("asks to send tasks")
+        text = bob.newest_mail("asks to send you tasks")
         link = indented(text, r"https://\S+/join/\S+")
         page.goto(link)
         bob.did("opened the page that the mail names")
-        for words in ("Nothing until you choose", "You choose the tools", "You approve", ALICE, "on the computer"):
+        for words in ("Nothing is permitted yet", "You choose the tools", "You approve", ALICE, "on the computer"):
             assert words in page.content(), words
         assert BOB not in page.content() and "dispatch:invitation:" in page.content()
         page.evaluate(AXE)

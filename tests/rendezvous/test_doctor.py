@@ -36,7 +36,7 @@ async def test_a_broker_that_people_can_use_passes(tmp_path: Path, monkeypatch: 
             assert found["install"]["detail"] == "2 commands"
             wrong = {**said, "DISPATCH_SMTP_PASSWORD": "wrong", "DISPATCH_JWT_SECRET": "a" * 40}
             broken = await trio.to_thread.run_sync(lambda: look(*given, status=1, **wrong))
-            assert "refuses the user" in broken["mail"]["detail"] and not broken["token secret"]["ok"]
+            assert "rejects the user" in broken["mail"]["detail"] and not broken["token secret"]["ok"]
             untrusted = [each for each in given if each not in ("--smtp-ca", str(mail.ca))]
             broken = await trio.to_thread.run_sync(lambda: look(*untrusted, status=1, **said))
             assert "certificate" in broken["mail"]["detail"] and "--smtp-ca" in broken["mail"]["fix"]

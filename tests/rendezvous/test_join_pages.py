@@ -41,7 +41,7 @@ async def test_the_page_says_who_asks_and_how_to_come_in(broker: Running, people
         "pipx ensurepath",
         'href="https://example.org/install?a=1&amp;b=2"',
         f"dispatch join {address}<",
-        "Nothing until you choose",
+        "Nothing is permitted yet",
     ):
         assert needed in page.text, needed
     assert BOB not in page.text  # whoever has the link learns who asks, not whom
@@ -49,10 +49,13 @@ async def test_the_page_says_who_asks_and_how_to_come_in(broker: Running, people
     assert "default-src 'none'" in policy and re.search(r"script-src 'sha256-[^']+'$", policy)
     assert not re.search(r" on\w+=|javascript:|<script src", page.text)
     assert (await alice.http.get(f"{broker.url}/join")).text.count("dispatch join -") == 1
+    home = await alice.http.get(f"{broker.url}/")  # whoever opens the broker's own address
+    for needed in ("a dispatch broker", 'href="/join"', 'href="/login"', f"dispatch setup --broker {broker.url}<"):
+        assert home.status_code == 200 and needed in home.text, needed
 
     await alice.client.withdraw(posted.token)
     ended = await alice.http.get(address)
-    assert ended.status_code == 200 and "was taken back" in ended.text and "dispatch join" not in ended.text
+    assert ended.status_code == 200 and "was withdrawn" in ended.text and "dispatch join" not in ended.text
     for unknown in (posted.token[:-1], "0198c0de-1111-7222-8333-444455556666", "%2e%2e"):
         assert (await alice.http.get(f"{broker.url}/join/{unknown}")).status_code == 404
     other = await alice.client.post_invitation(alice.signed_invitation(BOB))
@@ -65,7 +68,7 @@ async def test_where_nothing_was_said_nothing_is_made_up(tmp_path: Path) -> None
         alice = await people.signed_in("alice@example.org")
         posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
         page = (await alice.http.get(page_of(broker.url, posted.token))).text
-    assert "Which command did you install dispatch with?" in page
+    assert "Which command did you use to install dispatch?" in page
     assert not re.search(r"pip|uv tool|curl|http[^:]*://(?!127)", page.replace(broker.url, ""))
 
 

@@ -156,11 +156,11 @@ def test_dev_is_refused_off_loopback(tmp_path: Path, refused: Callable[..., Resu
 @pytest.mark.parametrize(
     ("options", "fix"),
     [
-        (["--public-url", "https://broker.example"], "leave out --public-url"),
-        (["--public-url", "http://192.0.2.1:8800"], "leave out --public-url"),
-        (["--public-url", "https://127.0.0.1.nip.io"], "leave out --public-url"),
-        (["--behind-proxy", "127.0.0.1"], "leave out --behind-proxy"),
-        (["--behind-proxy", "127.0.0.1", "--public-url", "http://127.0.0.1:1"], "leave out --behind-proxy"),
+        (["--public-url", "https://broker.example"], "remove --public-url"),
+        (["--public-url", "http://192.0.2.1:8800"], "remove --public-url"),
+        (["--public-url", "https://127.0.0.1.nip.io"], "remove --public-url"),
+        (["--behind-proxy", "127.0.0.1"], "remove --behind-proxy"),
+        (["--behind-proxy", "127.0.0.1", "--public-url", "http://127.0.0.1:1"], "remove --behind-proxy"),
     ],
 )
 def test_dev_is_refused_every_way_off_loopback(
@@ -175,21 +175,21 @@ def test_dev_is_refused_every_way_off_loopback(
     ("options", "variables", "says"),
     [
         (["--host", "0.0.0.0"], {}, "--public-url"),
-        (["--public-url", "ftp://x"], {}, "not a broker's address"),
-        (["--public-url", "https://x?y"], {}, "not a broker's address"),
+        (["--public-url", "ftp://x"], {}, "not the address of a broker"),
+        (["--public-url", "https://x?y"], {}, "not the address of a broker"),
         ([], {"DISPATCH_JWT_SECRET": "short"}, "at least 32"),
         (["--smtp-host", "localhost"], {}, "--smtp-from"),
         (["--smtp-host", "localhost", "--smtp-from", "x"], {}, "--smtp-from"),
         (["--port", "65536"], {}, "65536"),
         (["--host", "not a host"], {}, "--public-url"),
         (["--behind-proxy", "proxy.example"], {}, "--behind-proxy 192.0.2.1"),
-        (["--behind-proxy", "0.0.0.0/0"], {}, "your proxies' addresses alone"),
+        (["--behind-proxy", "0.0.0.0/0"], {}, "only the addresses of your proxies"),
         (["--behind-proxy"], {}, "requires an argument"),
         (["--relay", "relay.example"], {}, "--relay: 'relay.example' is not a relay's address"),
         (["--relay", "http://relay.example"], {}, "write it like https://relay.example"),
         (["--relay", "https://relay.example/x"], {}, "not a relay's address"),
-        ([word for n in range(9) for word in ("--relay", f"https://{n}.example")], {}, "at most 8"),
-        (["--public-url", "https://broker.example", "--relay", "http://127.0.0.1:9"], {}, "on this machine alone"),
+        ([word for n in range(9) for word in ("--relay", f"https://{n}.example")], {}, "the limit is 8"),
+        (["--public-url", "https://broker.example", "--relay", "http://127.0.0.1:9"], {}, "from this machine only"),
     ],
 )
 def test_what_is_refused_at_the_start(
@@ -202,7 +202,7 @@ def test_what_is_refused_at_the_start(
 def test_one_broker_a_folder_and_one_a_port(tmp_path: Path, refused: Callable[..., Result]) -> None:
     with process(tmp_path / "data", "--dev", "--port", "0") as (_, url):
         second = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "data"))
-        assert second.exit_code == 1 and "another broker runs" in second.stderr
+        assert second.exit_code == 1 and "another broker is already running" in second.stderr
         taken = refused("serve", "--dev", "--port", url.rpartition(":")[2], "--data", str(tmp_path / "other"))
         assert taken.exit_code == 1 and "can't listen" in taken.stderr and "--port" in taken.stderr
 

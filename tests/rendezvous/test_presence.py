@@ -42,7 +42,7 @@ async def test_presence_ends_and_never_lasts_longer_than_two_hours(broker: Runni
     assert now + MAX_TTL_MS <= entry.expires <= broker.clock() + MAX_TTL_MS
     broker.clock.move(seconds=MAX_TTL_MS / 1000)
     assert await alice.client.get_presence("alice@example.org") == []
-    with pytest.raises(Invalid, match="expired already"):
+    with pytest.raises(Invalid, match="already expired"):
         await alice.client.put_presence(seq=2, expires=broker.clock() - 1, box=b"x")
 
 

@@ -149,7 +149,7 @@ def into_a_pipe(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says", "fix"),
     [
-        (lambda path: path.chmod(0o640), "others can read", "chmod 600"),
+        (lambda path: path.chmod(0o640), "other users can read", "chmod 600"),
         (spoil_by(b""), "damaged", "remove it"),
         (spoil_by(b"00" * 31), "damaged", "remove it"),
         (spoil_by(b"00" * 33), "damaged", "remove it"),
@@ -208,7 +208,7 @@ def test_a_secret_that_is_too_short_signs_nothing(tmp_path: Path) -> None:
     (tmp_path / "jwt.secret").write_bytes(b"x" * 31)
     with pytest.raises(Invalid, match="damaged") as refused:
         load_secret(tmp_path, {})
-    assert "everybody signs in again" in refused.value.fix
+    assert "everybody has to sign in again" in refused.value.fix
 
 
 def test_the_parts_that_programs_depend_on(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.sandbox.test_agent import bash
         (
             {"output_bytes": 1 << 20},
             [bash(f"cd {WORKSPACE}/out; echo small > a; head -c 3M /dev/zero > big")],
-            r"the run's budget of 1\.0 MB of returned files is used up: it left 3\.0 MB, and what did not fit .*",
+            r"the run's budget of 1\.0 MB of returned files is used up: it wrote 3\.0 MB, and what did not fit .*",
         ),
     ],
 )

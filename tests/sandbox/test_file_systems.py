@@ -127,7 +127,7 @@ async def test_fuse_is_copied(on_fuse: Person) -> None:
     before = tree(on_fuse.project)
     views = make_views(on_fuse.plain.roots, on_fuse.workspace.parent, no_overlay=NO_OVERLAY, limits=Limits())
     assert views.records[0].kind == "copy"
-    assert views.copied == ["view 1 is a copy: it lies on a file system that is not this machine's own"]
+    assert views.copied == ["view 1 is a copy: it is on a file system that is not this machine's own"]
     with viewed(on_fuse.plain) as profile:
         assert tree(seen(profile)).keys() == before.keys() - {b"pipe"}
         assert (
@@ -138,10 +138,10 @@ async def test_fuse_is_copied(on_fuse: Person) -> None:
 
 
 def test_what_a_copy_of_fuse_leaves_out_is_told_before(on_fuse: Person) -> None:
-    why = "it lies on a file system that is not this machine's own"
+    why = "it is on a file system that is not this machine's own"
     told = left_out(on_fuse.project, on_fuse.state, no_overlay=NO_OVERLAY)
     part = "pipe (neither a file, a folder nor a link)"
-    assert told == [f"not all of the folder is there, since it is copied ({why}): {part}"]
+    assert told == [f"not all of the folder is there, because it is copied ({why}): {part}"]
     assert left_out(on_fuse.base.parent / "behind", on_fuse.state, no_overlay=NO_OVERLAY) == []
     views = make_views(on_fuse.plain.roots, on_fuse.workspace.parent, no_overlay=NO_OVERLAY, limits=Limits())
     assert [line.rpartition("/")[2] for line in views.skipped] == ["pipe: neither a file, a folder nor a link"]

@@ -45,7 +45,7 @@ def test_what_is_told_is_what_the_copy_leaves_out(project: Path, monkeypatch: py
     with (project / "disk.img").open("wb") as file:
         file.truncate(copies.MAX_BYTES + 1)
     (sentence,) = told(project)
-    assert sentence.startswith(f"not all of the folder is there, since it is copied ({WHY}): ")
+    assert sentence.startswith(f"not all of the folder is there, because it is copied ({WHY}): ")
     for part in (
         "a/b/c (nested too deeply for a copy)",
         "src/pipe (neither a file, a folder nor a link)",
@@ -85,7 +85,7 @@ def test_an_overlay_leaves_nothing_out_unless_something_is_in_its_way(
     os.mkfifo(project / "pipe")
     monkeypatch.setattr(overlay, "_LOCAL", {})
     (sentence,) = told(project, no_overlay="")
-    assert "it lies on a file system that is not this machine's own" in sentence and "pipe" in sentence
+    assert "it is on a file system that is not this machine's own" in sentence and "pipe" in sentence
     monkeypatch.undo()
     monkeypatch.setattr(overlay, "hindrance", lambda _: "")
     assert told(project, no_overlay="") == []

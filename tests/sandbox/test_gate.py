@@ -514,7 +514,7 @@ def test_a_diff_never_reads_through_a_link_or_a_pipe(tmp_path: Path) -> None:
         assert shown is not None and "secret" not in shown and shown.startswith("(")
     (tmp_path / "big").write_bytes(b"x" * (preview.DIFF_LIMIT + 1))
     shown = preview.diff("Write", {"content": "x"}, str(tmp_path / "big"), opener(Places({"/project": tmp_path})))
-    assert shown == "(what changes cannot be shown: the file is larger than 262,144 bytes)"
+    assert shown == "(the change cannot be shown: the file is larger than 262,144 bytes)"
 
 
 @pytest.mark.parametrize(

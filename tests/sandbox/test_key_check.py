@@ -25,7 +25,7 @@ async def checked(model: FakeModel, key: str = KEY) -> str:
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [(200, "takes the key"), (404, "shows with the first run"), (429, "shows with the first run"), (529, "(529)")],
+    [(200, "accepts the key"), (404, "only the first run shows"), (429, "only the first run shows"), (529, "(529)")],
 )
 async def test_what_it_answers_is_said(status: int, said: str) -> None:
     with serving(FakeModel([say("hello")])) as model:
@@ -39,7 +39,7 @@ async def test_what_it_answers_is_said(status: int, said: str) -> None:
 async def test_a_key_that_is_refused_is_an_error_without_the_key(status: int) -> None:
     with serving(FakeModel([say("hello")])) as model:
         model.answer_with = (status, {}, KEY.encode())
-        with pytest.raises(SandboxError, match=f"refuses the key \\({status}\\)") as refused:
+        with pytest.raises(SandboxError, match=f"rejects the key \\({status}\\)") as refused:
             await checked(model)
     assert refused.value.code == 401 and KEY not in str(refused.value.to_json())
 

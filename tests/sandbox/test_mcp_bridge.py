@@ -153,7 +153,7 @@ async def test_a_new_or_changed_tool_asks_also_on_an_auto_edge(tmp_path: Path) -
         ("denied", "person"),
     ]
     first = node.calls[1]
-    assert first.mcp_pin not in (None, known["say"]) and "new, or not as it was" in first.unusual[-1]
+    assert first.mcp_pin not in (None, known["say"]) and "new, or has changed" in first.unusual[-1]
     assert node.calls[3].mcp_pin is None
     assert not any(isinstance(frame, frames.McpListed) for frame in node.seen)
 
@@ -260,5 +260,5 @@ async def test_of_standard_error_the_end_is_kept(tmp_path: Path) -> None:
     )
     with pytest.raises(ExceptionGroup) as caught:
         await connection.run()
-    assert str(root_of(caught.value)).split("its last words: ")[1].startswith("“b / c / d / e / the end”")
+    assert str(root_of(caught.value)).split("its last output: ")[1].startswith("“b / c / d / e / the end”")
     assert len(connection._stderr) == _STDERR_KEPT

@@ -65,7 +65,7 @@ def test_a_server_is_refused_for_a_tool_that_is_not_offered_too(name: str) -> No
         one._add(tool(f"tool{number}"))
     one._add(tool(name))
     assert len(one.tools) == TOOLS_LIMIT
-    with pytest.raises(SandboxError, match="is dispatch itself"):
+    with pytest.raises(SandboxError, match="dispatch's own tools"):
         _check(one, r"(?i)(?:^|__| )dispatch_[a-z_]+$")
 
 
@@ -97,7 +97,7 @@ async def test_a_list_without_end_ends() -> None:
         assert asked < 1_000
         return SimpleNamespace(tools=[], next_cursor=f"{asked}")
 
-    with pytest.raises(ValueError, match="has no end"):
+    with pytest.raises(ValueError, match="does not end"):
         await connection()._list(cast(Client, SimpleNamespace(list_tools=list_tools)))
 
 

@@ -456,7 +456,7 @@ def test_addresses_that_are_none(base: str) -> None:
 def test_certificates_in_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
     """Seen to hang."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SandboxError, match="is no file") as refused:
+    with pytest.raises(SandboxError, match="is not a file") as refused:
         model_proxy(None, KEY, budget_usd=5, ca_file=str(tmp_path / "pipe"))
     assert "$SSL_CERT_FILE" in refused.value.fix
 

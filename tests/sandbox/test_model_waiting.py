@@ -180,7 +180,7 @@ async def test_a_stream_that_breaks_is_no_turn(tmp_path: Path, broken: Answer, c
         ),
         (error(413, "request_too_large"), 413, "larger than"),
         (error(404, "not_found_error", f"model: {BODY['model']}"), 404, f"no model {BODY['model']!r}"),
-        (error(404, "", "<html>"), 404, "address of the settings"),
+        (error(404, "", "<html>"), 404, "address in model.base_url"),
     ],
 )
 async def test_failures_that_have_a_sentence(tmp_path: Path, answer: Answer, code: int, said: str) -> None:

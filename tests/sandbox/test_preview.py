@@ -86,7 +86,7 @@ async def test_the_preview_has_the_bytes_that_the_program_writes(tmp_path: Path)
                 made: bytes | str = written(call.tool, call.input, now(path))
             except NotComputedError as reason:
                 made = str(reason)
-                assert call.diff == f"(what changes cannot be shown: {made})"
+                assert call.diff == f"(the change cannot be shown: {made})"
             computed.append((call, path, made))
         await node.answer(call, True)
 
@@ -148,9 +148,9 @@ def test_what_is_shown_of_other_line_ends_encodings_and_quotes(tmp_path: Path) -
     assert "-say “one”\n+say “1”" in edit(at, '"one"', '"1"', FILES["double"])
     shown = edit(at, "one\x0ctwo", "one\ntwo", FILES["form-feed"])
     assert "-one\x0ctwo\n+one\n+two" in shown
-    assert "(line ends change: CR LF and LF → CR LF)\n" in edit(at, "one", "1", FILES["mixed"])
+    assert "(line endings change: CR LF and LF → CR LF)\n" in edit(at, "one", "1", FILES["mixed"])
     shown = write(at, "one\r\ntwo\r\n", b"one\ntwo\n")
-    assert shown.startswith("(line ends change: LF → CR LF)\n") and "-one\n-two\n+one\r\n+two\r" in shown
+    assert shown.startswith("(line endings change: LF → CR LF)\n") and "-one\n-two\n+one\r\n+two\r" in shown
     assert "(the encoding changes: UTF-8 → UTF-8 with a byte-order mark)" in write(at, "\ufeffa\n", b"a\n")
     assert write(at, "", None) == "(a new file, empty)"
     assert write(at, "a\n", b"a\n") == "(no change)"
@@ -160,7 +160,7 @@ def test_what_is_shown_of_other_line_ends_encodings_and_quotes(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["utf-16be", "utf-16-unmarked", "latin-1", "nul"])
 def test_what_the_program_does_not_write_is_said(tmp_path: Path, name: str) -> None:
     for shown in (write(tmp_path / "a", "x", FILES[name]), edit(tmp_path / "a", "one", "x", FILES[name])):
-        assert shown.startswith("(what changes cannot be shown: the file is not UTF-8 text")
+        assert shown.startswith("(the change cannot be shown: the file is not UTF-8 text")
 
 
 def test_sixty_thousand_lines_cost_no_more_than_their_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

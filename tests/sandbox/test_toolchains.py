@@ -126,7 +126,7 @@ def test_the_agent_is_told_what_it_has() -> None:
     assert "Programs are the system's own and, first on PATH, Python 3.12.7 (uv), node 22 (nvm)." in told(
         ["Bash"], ["Python 3.12.7 (uv)", "node 22 (nvm)"]
     )
-    assert "Programs are the system's own. An environment" in told(["Bash"], [])
+    assert "Programs are the system's own. Use an environment" in told(["Bash"], [])
     assert "Programs" not in told(["Read"], ["Python 3.12.7 (uv)"])
 
 

@@ -92,7 +92,7 @@ def test_one_place_or_all() -> None:
 
 def test_an_edit_of_nothing_makes_a_file_and_changes_none() -> None:
     assert edited("", "", "new") == "new"
-    with pytest.raises(NotComputedError, match="replaces nothing"):
+    with pytest.raises(NotComputedError, match="without text to replace"):
         edited("something", "", "new")
 
 

@@ -103,7 +103,7 @@ def test_a_granted_server_is_pinned_and_a_changed_one_is_asked_about(recipient: 
     _write(bob, "UPDATE edge_mcp_servers SET tools = ?", as_before)
     bob.client.accept(second)
     waiting = bob.approval_of(second)
-    assert waiting["tool"] == "mcp__notes__say" and "not as it was" in waiting["unusual"][-1]
+    assert waiting["tool"] == "mcp__notes__say" and "has changed since" in waiting["unusual"][-1]
     bob.client.approve(second, waiting["request_id"])
     assert recipient.results(second) == [(True, "say: again"), (True, "say: more")]
     now = recipient.pinned()

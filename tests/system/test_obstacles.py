@@ -47,7 +47,7 @@ def test_what_a_copy_leaves_out_is_said_before_the_accept(pair: tuple[Person, Pe
     try:
         (sentence,) = bob.client.folder(dispatch_id, str(project))["obstacles"]
         assert sentence == (
-            "not all of the folder is there, since it is copied (another file system is mounted inside): "
+            "not all of the folder is there, because it is copied (another file system is mounted inside): "
             "pipe (neither a file, a folder nor a link)"
         )
         bob.client.edit_trust(alice.email, {"tools": "Read"}, confirm_unverified=True)

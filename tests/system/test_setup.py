@@ -76,10 +76,10 @@ def test_it_leads_from_nothing_to_a_machine_that_is_set_up(newcomer: StateFolder
             terminal.until("The key (not shown; Enter: skip): ")
             terminal.type("sk-wrong\n")
             shown = plain(terminal.until("The key (not shown; Enter: skip): "))
-            assert "refuses the key (401)" in shown and "sk-wrong" not in shown
+            assert "rejects the key (401)" in shown and "sk-wrong" not in shown
             terminal.type(f"{KEY}\n")
             shown = plain(terminal.until("✓ saved"))
-            assert "takes the key" in shown and KEY not in shown
+            assert "accepts the key" in shown and KEY not in shown
             asked = plain(terminal.until("- for none): "))
             assert f"(Enter: {Path.home()}/code," in " ".join(asked.split()), "wrapped between words"
             terminal.type("\n")

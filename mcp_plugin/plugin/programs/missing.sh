@@ -2,7 +2,7 @@
 # call, instead of being a server that has failed. Does nothing else. Messages come one a line (MCP, stdio transport);
 # of each only its id and its method are looked at, in the orders in which clients write them.
 
-how="The programs of dispatch are not installed on this machine. Install them from the checkout or the archive of dispatch that you were given, as docs/install.md there says, never by a name from an index; then run: dispatch plugin install - and start a new session. Tell the person so; nothing else of dispatch works before."
+how="The programs of dispatch are not installed on this machine. Install them from the dispatch checkout or archive that you were given, as its docs/install.md says, never by name from a package index. Then run: dispatch plugin install - and start a new session. Tell the person this; until then nothing in dispatch works."
 
 say() { printf '{"jsonrpc":"2.0","id":%s,%s}\n' "$id" "$1"; }
 

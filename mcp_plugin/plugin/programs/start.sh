@@ -24,7 +24,7 @@ case ${1:-} in
 '') exec sh "$(dirname "$0")/missing.sh" ;;
 announce)
     if [ "${2:-}" = --session-start ]; then
-        how="dispatch: its programs are not installed. Install them from your checkout or archive of dispatch, as its docs/install.md says, never by a name from an index; then run dispatch plugin install, and start a new session."
+        how="dispatch: its programs are not installed. Install them from your dispatch checkout or archive, as its docs/install.md says, never by name from a package index. Then run dispatch plugin install, and start a new session."
         printf '{"systemMessage":"%s","hookSpecificOutput":{"hookEventName":"SessionStart","additionalContext":"%s"}}\n' "$how" "$how"
     fi
     exit 0
@@ -33,7 +33,7 @@ witness)
     # Nothing can be checked, so the host asks the person.
     if [ "${2:-}" = --calling ]; then
         printf '{"hookSpecificOutput":{"hookEventName":"PreToolUse","permissionDecision":"ask","permissionDecisionReason":"%s"}}\n' \
-            "dispatch: the program that knows what the picker asked you is not installed"
+            "dispatch: its programs are not installed, so nothing can check whether the picker asked you about this call"
     fi
     exit 0
     ;;

@@ -127,7 +127,7 @@ async def _run_inside(
             if (excess := await process.excess()) is not None and excess.what == "shells":
                 output["stderr"] = process.zone_errors().encode()
     if deadline.cancelled_caught:
-        raise SandboxError("the sandbox's own test did not end in time", fix="run `dispatch doctor`")
+        raise SandboxError("the sandbox's self-test did not finish in time", fix="run `dispatch doctor`")
     return _outcomes(code, output["stdout"], output["stderr"])
 
 

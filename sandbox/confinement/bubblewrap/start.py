@@ -195,7 +195,7 @@ async def spawn(
 
 def _watchdog(profile: Profile) -> Watchdog:
     if unviewed := [root.path for root in profile.roots if root.writable and root.view is None]:
-        raise SandboxError(f"{unviewed[0]} has no view, and no run writes what is the person's", code=500)
+        raise SandboxError(f"{unviewed[0]} has no view, and a run never writes to the original", code=500)
     written = [root.view.written for root in profile.roots if root.view is not None]
     own = [folder for folder in (profile.workspace, profile.home, *written) if folder is not None]
     try:

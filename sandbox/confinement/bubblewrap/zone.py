@@ -63,8 +63,8 @@ class ShellZone:
         answer = await self._ask(b"stop")
         if not answer.startswith(b"stopped "):
             raise SandboxError(
-                "a command that an earlier call left running could not be stopped for this one",
-                fix="end that command first",
+                "a command that an earlier call left running could not be paused for this call",
+                fix="stop that command first",
                 code=503,
             )
         return int(answer.removeprefix(b"stopped "))

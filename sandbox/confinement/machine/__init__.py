@@ -30,5 +30,5 @@ def refusal(said: str) -> SandboxError:
         return found.error()
     return SandboxError(
         f"the sandbox could not be built: {quoted(said)}",
-        fix="this machine was looked at and shows no cause; `bwrap --unshare-all --ro-bind / / true` tries it by hand",
+        fix="no known cause was found on this machine; try it by hand with `bwrap --unshare-all --ro-bind / / true`",
     )

@@ -51,7 +51,7 @@ def _kernel(facts: Facts) -> Cause | None:
         return Cause(
             "no user namespaces",
             "this kernel was built without user namespaces",
-            "boot a kernel with CONFIG_USER_NS, as every distribution's own has it",
+            "boot a kernel with CONFIG_USER_NS; every distribution's standard kernel has it",
         )
     return None
 
@@ -67,8 +67,9 @@ def _programs(facts: Facts) -> Cause | None:
         if theirs:
             return Cause(
                 "program of others",
-                f"{theirs[0]} is not used: somebody else than you and root can change it",
-                f"install {package} with the system's packages, or make the program and its folders yours or root's",
+                f"{theirs[0]} is not used, because users other than you and root can change it",
+                f"install {package} from the system's packages, or make the program and its folders writable only by "
+                "you or root",
             )
         return _installed(facts, f"no {package}", f"{package} is not installed, {what}", package)
     if facts.lacks:
@@ -83,8 +84,8 @@ def _too_old(facts: Facts) -> Cause:
         return Cause(
             "old bubblewrap",
             message,
-            f"install bubblewrap {LEAST_BUBBLEWRAP} or newer; where the distribution has none (Ubuntu 22.04), build it "
-            "from its source into /usr/local/bin: it is used beside the older one",
+            f"install bubblewrap {LEAST_BUBBLEWRAP} or newer; if the distribution has none (Ubuntu 22.04), build it "
+            "from source into /usr/local/bin: the older one can stay",
         )
     if facts.nixos:
         return Cause("old bubblewrap", message, "update the system's channel or flake, which brings a newer bubblewrap")
@@ -97,7 +98,7 @@ def _installed(facts: Facts, name: str, message: str, package: str) -> Cause:
             name, message, f"add `{package}` to environment.systemPackages, or `nix profile install nixpkgs#{package}`"
         )
     if facts.packages not in _INSTALL:
-        return Cause(name, message, f"install {package} with the system's packages")
+        return Cause(name, message, f"install {package} from the system's packages")
     return Cause(name, message, commands=((*_INSTALL[facts.packages], package),))
 
 
@@ -116,17 +117,17 @@ def _refused(facts: Facts) -> Cause | None:
     if facts.failed == "proc" and facts.covered:
         return Cause(
             "masked proc",
-            f"parts of /proc are mounted over ({', '.join(facts.covered[:3])}), so the kernel gives no run a /proc of "
-            "its own; containers and some service managers do that",
-            "run dispatch-daemon on the machine itself, and not in a container; in a systemd unit without "
+            f"parts of /proc are covered by mounts ({', '.join(facts.covered[:3])}), so the kernel does not let a "
+            "run have its own /proc; containers and some service managers do this",
+            "run dispatch-daemon on the machine itself, not in a container; in a systemd unit, remove "
             "ProtectKernelTunables= and ProtectProc=",
         )
     if facts.seccomp:
         return Cause(
             "filter",
-            "a system-call filter was put on dispatch by whatever started it, and it forbids new namespaces",
-            "start dispatch-daemon outside of it: not in a container, a snap or a flatpak; in a systemd unit without "
-            "RestrictNamespaces= and SystemCallFilter=",
+            "dispatch was started under a system-call filter that forbids new namespaces",
+            "start dispatch-daemon without that filter: not in a container, snap or flatpak; in a systemd unit, "
+            "remove RestrictNamespaces= and SystemCallFilter=",
         )
     return None
 
@@ -146,13 +147,13 @@ def _in_container(facts: Facts) -> Cause:
 
 
 def _switched_off(facts: Facts, sysctl: str, want: int) -> Cause:
-    message = f"this machine lets nobody make a user namespace: {sysctl} is 0"
+    message = f"this machine does not let anybody create user namespaces: {sysctl} is 0"
     if facts.container:
-        return Cause(sysctl, message, f"this is a {facts.container}: set it on the machine that it runs on")
+        return Cause(sysctl, message, f"this is a {facts.container}: change the setting on the machine that hosts it")
     return Cause(
         sysctl,
         message,
-        "whoever set it may have meant it",
+        "somebody may have set it on purpose",
         commands=(
             ("sh", "-c", f"echo {sysctl}={want} > {_SYSCTL_FILE}"),
             ("sysctl", "-q", "-p", _SYSCTL_FILE),

@@ -39,19 +39,19 @@ def explain(failure: Failure, model: str) -> Explanation | None:
     if failure.kind == "refusal":
         return Explanation(
             "the model declined to go on with this task (it ended its answer as a refusal)",
-            f"put the task in other words, or have another model do it: {_OTHER_MODEL}",
+            f"reword the task, or use another model: {_OTHER_MODEL}",
             403,
         )
     if failure.kind == "model_context_window_exceeded" or (failure.status == 400 and _TOO_LONG.search(failure.said)):
         return Explanation(
             "the model's context is full: this run's conversation no longer fits",
-            f"give it as several smaller tasks, or have a model with a larger context do it: {_OTHER_MODEL}",
+            f"split it into smaller tasks, or use a model with a larger context: {_OTHER_MODEL}",
             413,
         )
     if failure.kind == "request_too_large" or failure.status == 413:
         return Explanation(
-            "a request of this run was larger than the model's API takes (413)",
-            "give it as several smaller tasks, with fewer or smaller files",
+            "a request of this run was larger than the model's API accepts (413)",
+            "split it into smaller tasks, with fewer or smaller files",
             413,
         )
     if failure.status == 404 and failure.kind == "not_found_error" and model in failure.said:
@@ -62,7 +62,7 @@ def explain(failure: Failure, model: str) -> Explanation | None:
         )
     if failure.status == 404:
         return Explanation(
-            "there is no model's API at the address of the settings (404)",
+            "there is no model API at the address in model.base_url (404)",
             "`dispatch config set model.base_url URL`, without /v1/messages at its end",
             404,
         )

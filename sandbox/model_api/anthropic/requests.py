@@ -68,7 +68,7 @@ def check_target(method: bytes, target: bytes) -> str:
     text = target.decode("ascii", errors="replace")
     path, _, query = text.partition("?")
     if method != b"POST" or path not in PATHS or query not in QUERIES:
-        raise Refused(403, "only the model's messages are reachable from this sandbox")
+        raise Refused(403, "only the model's messages API can be reached from this sandbox")
     return text
 
 
@@ -107,7 +107,7 @@ def check_body(target: str, body: bytes, allowance: Allowance) -> ModelRequest:
         form = msgspec.convert(parsed, Asking if asks else Counting)
         sent = msgspec.to_builtins(form)
     except (msgspec.ValidationError, RecursionError) as problem:
-        raise Refused(403, f"the body is not of a form allowed from this sandbox: {str(problem)[:200]}") from problem
+        raise Refused(403, f"the body has a form that this sandbox does not allow: {str(problem)[:200]}") from problem
     try:
         again = json.dumps(sent, separators=(",", ":"), allow_nan=False).encode()
     except (ValueError, RecursionError) as problem:  # a number that is none: 1e999

@@ -184,7 +184,7 @@ class PackageFetcher:
             crate = crate_file(await self._crates_of(registry), address)
             if crate is not None:
                 return _Sought(registry, crate, address)
-        raise _Refused(403, "only packages that the project's lock files name are fetched from here")
+        raise _Refused(403, "only packages that the project's lock files name can be fetched here")
 
     def _of_kind(self, kind: Kind) -> list[Registry]:
         return [registry for registry in self._registries if registry.kind == kind]
@@ -273,7 +273,7 @@ class PackageFetcher:
                     if not within:
                         await tell_used_up(self._usage, self._tell)
                     if not within or len(content) > _LIST_BYTES:
-                        raise _Refused(502, f"{host} says more than is read")
+                        raise _Refused(502, f"the answer of {host} is too large")
                 return _Found(response.status, bytes(content), _content_type(response))
         except Unreachable as problem:
             raise await self._failed(problem) from problem
@@ -318,13 +318,13 @@ def _headers(asked: Asked, request: h11.Request) -> Headers:
 
 def _checked_path(host: str, request: h11.Request) -> str:
     if request.method not in (b"GET", b"HEAD"):
-        raise _Refused(405, "packages are fetched, and nothing is sent: only GET and HEAD")
+        raise _Refused(405, "only GET and HEAD are allowed: packages can be fetched, nothing can be sent")
     named = [value.decode("latin-1").lower().removesuffix(":443") for name, value in request.headers if name == b"host"]
     if named != [host]:
-        raise _Refused(421, f"this connection is to {host}")
+        raise _Refused(421, f"this connection is only for {host}")
     lengths = [value for name, value in request.headers if name in (b"content-length", b"transfer-encoding")]
     if any(length != b"0" for length in lengths):
-        raise _Refused(413, "packages are fetched, and nothing is sent: no body")
+        raise _Refused(413, "a request body is not allowed: packages can be fetched, nothing can be sent")
     path = request.target.decode("latin-1")
     if not path.startswith("/") or len(path) > MOST_OF_A_PATH or any(sign in path for sign in "?#\\") or "/../" in path:
         raise _Refused(403, "this is not the path of a package")

@@ -119,9 +119,9 @@ def _redirect(response: httpcore.Response, address: str) -> str | None:
     try:
         target = urljoin(address, location.decode("ascii"))
     except ValueError as problem:
-        raise Unreachable(f"{urlsplit(address).hostname} redirects to what is no address") from problem
+        raise Unreachable(f"{urlsplit(address).hostname} redirects to an invalid address") from problem
     if not is_followed(target, from_there=address):
-        raise Unreachable(f"{urlsplit(address).hostname} redirects to what is not fetched over HTTPS")
+        raise Unreachable(f"{urlsplit(address).hostname} redirects to an address that is not HTTPS")
     return target
 
 

@@ -167,7 +167,7 @@ class _Session:
                     await self._on_user(message)
                 elif isinstance(message, sdk.ResultMessage):
                     return self._outcome(message)
-            raise sdk.CLIConnectionError("the agent stopped in the middle")
+            raise sdk.CLIConnectionError("the agent stopped before it had finished")
         finally:
             with trio.CancelScope(shield=True):
                 await client.disconnect()
@@ -259,7 +259,7 @@ async def _prompt(task: Task) -> AsyncIterator[dict[str, object]]:
 def _reason(subtype: str, status: int | None, text: str) -> tuple[str, int]:
     """(sentence for people, code) of a failed session."""
     if status == 401 or "Not logged in" in text or "authentication" in text:
-        return "the model's API refused the key of this machine (401)", 401
+        return "the model's API rejected this machine's key (401)", 401
     if status is not None or text.startswith("API Error"):
         details = f": {said}" if (said := quoted(text)) else ""
         return f"the model's API answered {status or 'with an error'}{details}", status or 500

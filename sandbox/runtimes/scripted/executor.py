@@ -119,7 +119,7 @@ def plain(path: str, flags: int, errors: str = "replace", newline: str | None = 
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ValueError(f"{path} is no plain file")
+        raise ValueError(f"{path} is not a plain file")
     mode = "r" if flags & os.O_ACCMODE == os.O_RDONLY else "w"
     return open(descriptor, mode, encoding="utf-8", errors=errors if mode == "r" else "strict", newline=newline)
 

@@ -188,7 +188,7 @@ async def test_only_reading_is_permitted_without_a_question(pair: Pair, prompt: 
     asked = [tool for tool in session.asked if tool != "dispatch_read"]
     in_a_form = named.index("dispatch_trust")  # the edit, which the hook lets pass: the server asks, and nobody answers
     assert asked == [*named[:in_a_form], *named[in_a_form + 1 :]]
-    assert "needs the person's own word" in session.results[1 + in_a_form][1]
+    assert "needs the person's own answer" in session.results[1 + in_a_form][1]
     assert [session.results[n][0] for n in range(len(session.calls))] == [True] + [False] * len(calls)
     if prompt in ("/dispatch:dispatch", "/dispatch:inbox"):
         assert session.unasked == PREAPPROVED

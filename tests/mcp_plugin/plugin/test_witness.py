@@ -216,11 +216,11 @@ def test_accepting_in_a_folder_where_something_will_not_work() -> None:
     required = requirement(node, "dispatch_act", wanted, Path("/"))
     assert "In a run there, git will not work: it lies elsewhere." in required.text
     asked = questions.accept_in(node.dispatch(FIRST), "/home/bob/tree", node.obstacles).picker()
-    assert permits(picked(asked, "Accept all the same"), node=node, tool="dispatch_act", **wanted)
-    for label, change in (("Decline", {}), ("Not there", {}), ("Accept all the same", {"cwd": "/home/bob"})):
+    assert permits(picked(asked, "Accept anyway"), node=node, tool="dispatch_act", **wanted)
+    for label, change in (("Decline", {}), ("Choose another folder", {}), ("Accept anyway", {"cwd": "/home/bob"})):
         assert not permits(picked(asked, label), node=node, tool="dispatch_act", **{**wanted, **change})
     node.obstacles = ("git may not work",)
-    assert not permits(picked(asked, "Accept all the same"), node=node, tool="dispatch_act", **wanted), "others by now"
+    assert not permits(picked(asked, "Accept anyway"), node=node, tool="dispatch_act", **wanted), "others by now"
     nowhere = requirement(node, "dispatch_act", {**wanted, "cwd": "/nowhere"}, Path("/"))
     assert "run it in /nowhere?" in nowhere.text and "In a run there" not in nowhere.text
 
@@ -260,7 +260,7 @@ FIRST_ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SHOWS = {
     "an accept": ("Accept it, and run it in /home/bob/shop?", f"{ALICE} asks this machine to do:", "Do this."),
-    "an answer": ("grant: once", f"Bash asks, for the dispatch of {ALICE}:", "Path: /home/bob/a", "command: Do this."),
+    "an answer": ("grant: once", f"Bash call in the dispatch from {ALICE}:", "Path: /home/bob/a", "command: Do this."),
     "a send": ("Send this? It cannot be recalled.", "recipient: bob@example.org", "files: [", "task: Do this."),
     "a decline": ("Decline this dispatch", f"sender: {ALICE}", "reason: Do this."),
 }
@@ -282,7 +282,7 @@ def test_the_first_rows_say_what_runs_where_and_whose(what: str, tmp_path: Path)
 
     tool, given_ = FIRST_ROWS[what]
     text = questions.in_dialog(f"dispatch: {requirement(Long(), tool, given_, tmp_path).text}")
-    assert re.match(r"\[\d+ rows, and this dialog may show 9 of them", text)
+    assert re.match(r"\[\d+ rows, but this dialog may show only 9", text)
     pieces = [
         each[at : at + questions.DIALOG_COLUMNS]
         for each in text.split("\n")
@@ -301,7 +301,7 @@ def test_a_long_text_is_shown_by_its_ends_and_its_digest() -> None:
         assert "\x1b" not in excerpt(hidden, "there")
     text = excerpt(long, "there")
     assert text.startswith("x" * PART) and text.endswith("y" * PART)
-    assert "[whole: there]" in text and f"of {len(long):,} characters, with 1 line ends" in text
+    assert "[whole text: there]" in text and f"of {len(long):,} characters, with 1 line breaks" in text
     assert excerpt(long.replace("rm", "ls"), "there") != text, "the digest is of what is left out, too"
 
 

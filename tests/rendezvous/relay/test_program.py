@@ -92,16 +92,19 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([], "nobody may use this relay"),
+        ([], "no --allow"),
         (["--allow", "token"], "DISPATCH_RELAY_TOKEN"),
         (["--allow", "friends"], "fix: give --allow broker=KEY"),
-        (["--allow", "contacts=here.json"], "names no file"),
+        (["--allow", "contacts=here.json"], "no file at an absolute path"),
         (["--allow", f"broker={KEY}", "--host", "0.0.0.0"], "--public-url"),
         (["--allow", f"broker={KEY}", "--public-url", "http://relay.example"], "not use TLS"),
         (["--allow", f"broker={KEY}", "--public-url", "https://relay.example/x"], "not a relay's address"),
-        (["--allow", f"broker={KEY}", "--behind-proxy", "0.0.0.0/0"], "your proxies' addresses alone"),
-        (["--allow", f"broker={KEY}", "--certificate", __file__], "--certificate and --key go together"),
-        (["--allow", f"broker={KEY}", "--certificate", __file__, "--key", __file__], "no certificate and its key"),
+        (["--allow", f"broker={KEY}", "--behind-proxy", "0.0.0.0/0"], "only the addresses of your proxies"),
+        (["--allow", f"broker={KEY}", "--certificate", __file__], "--certificate and --key have to be given together"),
+        (
+            ["--allow", f"broker={KEY}", "--certificate", __file__, "--key", __file__],
+            "not a certificate and its private key",
+        ),
     ],
 )
 def test_what_is_refused_at_the_start(options: list[str], says: str, refused: Callable[..., Result]) -> None:

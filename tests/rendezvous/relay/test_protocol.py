@@ -54,7 +54,7 @@ async def test_two_devices_are_joined(relay: Running) -> None:
                     assert await there.socket.get_message() == piece
             assert relay.relay.registry.pipes_open == 1
             await near.socket.aclose()
-            assert await far.closed() == (1000, "the other end has left")
+            assert await far.closed() == (1000, "the other end has disconnected")
         await relay.until(lambda: relay.relay.registry.pipes_open == 0)
 
 
@@ -136,7 +136,7 @@ async def test_an_admission_ends_unless_it_is_renewed() -> None:
             await client.send(proof(keys, challenge, broker.token(keys.device, lasts_ms=-299_000)))
             welcome = await client.receive()
             assert welcome == Welcome(1)
-            assert await client.closed() == (4401, "the admission of this device has ended")
+            assert await client.closed() == (4401, "this device may no longer use the relay")
         async with relay.challenged() as (client, challenge):
             await client.send(proof(other, challenge, broker.token(other.device, lasts_ms=-299_000)))
             assert await client.receive() == Welcome(1)
@@ -163,7 +163,7 @@ async def test_a_pipe_does_not_outlast_the_admission_of_its_device() -> None:
             await near.socket.send_message(b"x")  # the other one's has not ended
             assert await far.socket.get_message() == b"x"
             await far.socket.send_message(b"x")
-            assert await far.closed() == (4401, "the admission of this device has ended")
+            assert await far.closed() == (4401, "this device may no longer use the relay")
             assert (await near.closed())[0] == 1000
 
 
@@ -221,7 +221,7 @@ async def test_a_user_sends_so_many_bytes_a_day_and_whoever_receives_does_not_pa
             await near.socket.send_message(b"x" * 1000)
             assert await far.socket.get_message() == b"x" * 1000
             await near.socket.send_message(b"x")
-            assert await near.closed() == (4429, "the bytes of this user for today are used up")
+            assert await near.closed() == (4429, "this user's data limit for today is used up")
             assert (await far.closed())[0] == 1000
         assert await caller.ring(5, TAG) == Refusal(5, 429)
         await caller.send(Listen((OTHER_TAG,)))
@@ -251,7 +251,7 @@ async def test_the_relay_pings_and_ends_whoever_is_silent() -> None:
             sent = messages.decode(await hand.message())
             assert isinstance(sent, messages.Challenge)
             await hand.send(messages.encode(proof(Keys(), sent)))
-            assert b"nothing was heard of this device" in await hand.rest()
+            assert b"nothing was received from this device for too long" in await hand.rest()
 
 
 async def test_idle_pipes_are_closed() -> None:

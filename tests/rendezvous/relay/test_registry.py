@@ -361,15 +361,15 @@ KEY = "A" * 43
 @pytest.mark.parametrize(
     ("allowed", "variables", "says"),
     [
-        ((), {}, "nobody may use this relay"),
+        ((), {}, "no --allow"),
         (("contacts",), {}, "--allow contacts"),
         (("token=secret",), {}, "--allow token=secret"),
         (("token",), {}, "32 to 1024 bytes"),
         (("token",), {"DISPATCH_RELAY_TOKEN": "x" * 31}, "32 to 1024 bytes"),
         (("token",), {"DISPATCH_RELAY_TOKEN": "x" * 1025}, "32 to 1024 bytes"),
-        (("broker=",), {}, "no public key"),
-        ((f"broker={KEY}=",), {}, "no public key"),
-        (("broker=" + "A" * 42,), {}, "no public key"),
+        (("broker=",), {}, "not a broker's relay key"),
+        ((f"broker={KEY}=",), {}, "not a broker's relay key"),
+        (("broker=" + "A" * 42,), {}, "not a broker's relay key"),
     ],
 )
 def test_what_allows_nobody(allowed: tuple[str, ...], variables: dict[str, str], says: str) -> None:

@@ -41,14 +41,14 @@ def test_what_is_no_obstacle_is_no_cause(there: dict[str, Any]) -> None:
         ({"user_namespaces": False}, "no user namespaces", "built without user namespaces", "CONFIG_USER_NS"),
         ({"bwrap": ""}, "no bubblewrap", "bubblewrap is not installed", "sudo apt-get install -y bubblewrap"),
         ({"bwrap": "", "packages": "dnf"}, "no bubblewrap", "not installed", "sudo dnf install -y bubblewrap"),
-        ({"bwrap": "", "packages": ""}, "no bubblewrap", "not installed", "with the system's packages"),
+        ({"bwrap": "", "packages": ""}, "no bubblewrap", "not installed", "from the system's packages"),
         ({"bwrap": "", "nixos": True}, "no bubblewrap", "not installed", "environment.systemPackages"),
         ({"prlimit": ""}, "no util-linux", "util-linux is not installed", "install -y util-linux"),
         (
             {"bwrap": "", "others": ("/opt/tools/bwrap",)},
             "program of others",
-            "/opt/tools/bwrap is not used: somebody else than you and root can change it",
-            "install bubblewrap with the system's packages",
+            "/opt/tools/bwrap is not used, because users other than you and root can change it",
+            "install bubblewrap from the system's packages",
         ),
         ({"lacks": ("--bind-fd",)}, "old bubblewrap", "lacks --bind-fd", "install -y bubblewrap"),
         (
@@ -74,7 +74,7 @@ def test_what_is_no_obstacle_is_no_cause(there: dict[str, Any]) -> None:
             {"failed": "namespaces", "max_user_namespaces": 0, "container": "Docker container"},
             "user.max_user_namespaces",
             "user.max_user_namespaces is 0",
-            "this is a Docker container: set it on the machine that it runs on",
+            "this is a Docker container: change the setting on the machine that hosts it",
         ),
         (
             UBUNTU,
@@ -111,7 +111,7 @@ def test_what_is_no_obstacle_is_no_cause(there: dict[str, Any]) -> None:
         (
             {"failed": "proc", "covered": ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/sys")},
             "masked proc",
-            "mounted over (/proc/acpi, /proc/kcore, /proc/keys)",
+            "covered by mounts (/proc/acpi, /proc/kcore, /proc/keys)",
             "on the machine itself",
         ),
         ({"failed": "namespaces", "seccomp": True}, "filter", "a system-call filter", "RestrictNamespaces="),

@@ -92,7 +92,7 @@ def test_a_changed_byte_never_breaks_it(place: int, by: int) -> None:
         (b"\x80\x2e\x01\x03\x01", "does not begin with TLS"),  # an SSLv2 ClientHello
         (b"\x16\x03\x01\x00\x00", "impossible length"),
         (b"\x16\x03\x01\x40\x01\x01", "impossible length"),
-        (b"\x16\x03\x01\x00\x04\x02\x00\x00\x00", "no ClientHello"),
+        (b"\x16\x03\x01\x00\x04\x02\x00\x00\x00", "not a ClientHello"),
         (b"\x16\x03\x01\x00\x04\x01\x01\x00\x01", "too long"),
         (built(b""), "names no server"),
         (hello(None), "names no server"),

@@ -350,7 +350,7 @@ async def test_private_addresses_and_redirects_are_no_way_round(person: Person) 
     async with internet({"npm.example.org": ["10.0.0.7"]}, answer) as there:
         command = "curl -sS -w '%{http_code}' https://npm.example.org/left"
         done = await fetched(person, there, command, {"npm": {"left": ["1.0.0"]}})
-        assert "no address of the internet" in done.out and done.out.endswith("502") and there.dialled == [], done
+        assert "no public internet address" in done.out and done.out.endswith("502") and there.dialled == [], done
         assert [status for status, _ in there.told] == ["network_host", "network_failed"]
     async with internet(HOSTS, answer) as there:
         done = await fetched(person, there, command, {"npm": {"left": ["1.0.0"]}})

@@ -56,7 +56,7 @@ async def test_curl_reaches_a_granted_host_by_tls(person: Person) -> None:
     [
         ("curl -sS https://other.example.org/", "403", "“other.example.org” is not granted to this run"),
         ("curl -sS https://code.example.org:8443/", "403", "“code.example.org:8443” is not granted to this run"),
-        ("curl -sS http://code.example.org/", "only HTTPS leaves this sandbox", None),
+        ("curl -sS http://code.example.org/", "only HTTPS can leave this sandbox", None),
         ("curl -sS https://93.184.216.34/", "403", "“93.184.216.34” is not granted to this run"),
         # Another name inside the tunnel that was granted: a host that shares servers with it, say.
         (
@@ -95,10 +95,10 @@ async def test_what_is_no_tls_does_not_pass(person: Person) -> None:
 @pytest.mark.parametrize(
     ("addresses", "why"),
     [
-        (["10.0.0.7"], "no address of the internet"),
-        (["127.0.0.1", "::1", "169.254.169.254", "::ffff:93.184.216.34"], "no address of the internet"),
+        (["10.0.0.7"], "no public internet address"),
+        (["127.0.0.1", "::1", "169.254.169.254", "::ffff:93.184.216.34"], "no public internet address"),
         (["93.184.216.99"], "does not answer"),
-        ([], "no address of the internet"),
+        ([], "no public internet address"),
     ],
 )
 async def test_only_public_addresses_are_dialled(person: Person, addresses: list[str], why: str) -> None:

@@ -61,7 +61,7 @@ async def test_commands_reach_what_was_granted_and_the_trace_tells(tmp_path: Pat
             finished = await node.run(begin(tmp_path, there, *script))
     assert finished.status == "completed", finished
     assert [ok for ok, _ in node.results] == [True, False, True], node.results
-    assert node.results[0][1] == "hello from there\n" and "only HTTPS leaves this sandbox" in node.results[2][1]
+    assert node.results[0][1] == "hello from there\n" and "only HTTPS can leave this sandbox" in node.results[2][1]
     assert there.seen == [("code.example.org", "GET /a")]
     first, refused, total = statuses(node)
     assert first == ("network_host", "the first connection to code.example.org")
@@ -156,7 +156,7 @@ def test_names_are_resolved_and_dialled_by_this_machine(tmp_path: Path) -> None:
     )
     if "unshare failed" in done.stderr:
         pytest.skip("this machine gives no namespaces")
-    only = "has no address of the internet: only public ones are reached"
+    only = "has no public internet address, and no other is reachable from here"
     assert done.stdout.splitlines() == [
         "far.example.org over there",
         f"here.example.org {only}",
