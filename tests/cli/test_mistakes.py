@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from peer.machine.settings import KEYS
+from peer.machine.setting_keys import KEYS
 from peer.trust.durations import forms
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, SECOND, document, result, row

@@ -52,7 +52,9 @@ def test_a_long_path_keeps_its_end_and_is_not_all() -> None:
     assert told["what"].endswith("/b.py") and len(told["what"]) <= PART + 1 and not told["whole"]
 
 
-ANY = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just([]) | st.just({})
+ANY: st.SearchStrategy[object] = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just([]) | st.just({})
+)
 
 
 @given(
