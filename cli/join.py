@@ -125,7 +125,7 @@ def _show_next(app: App) -> None:
 
     for part in state.look(app):
         if not part.done:
-            app.out.line(f"still missing: {part.name}, {part.detail} (`{part.command}`)", style="yellow")
+            app.out.line(f"still missing: {part.name} (`{part.command}`): {part.detail}", style="yellow")
     app.out.line("next: to see what is sent to you: `dispatch inbox`, or `dispatch open` for the page.")
     app.out.line("Nothing runs until you accept it: `dispatch accept ID`.")
 
