@@ -23,7 +23,7 @@ SECTIONS = {
         "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to me."),
         "approvals": Entry("cli.decisions", "approvals", "Answer the tool calls that wait."),
         "changes": Entry("cli.review", "changes", "Show what a run changed in my folders."),
-        "apply": Entry("cli.review", "apply", "Put changes of a run in place."),
+        "apply": Entry("cli.review", "apply", "Apply changes of a run to my folders."),
         "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
     },
     "Dispatches": {
@@ -37,8 +37,8 @@ SECTIONS = {
         "approve": Entry("cli.decisions", "approve", "Allow one waiting tool call."),
         "deny": Entry("cli.decisions", "deny", "Deny one waiting tool call."),
         "release": Entry("cli.release", "release", "Send what a run returned, after a look at it."),
-        "discard": Entry("cli.review", "discard", "Throw away the changes of a run that wait."),
-        "undo": Entry("cli.review", "undo", "Take back what was put in place last."),
+        "discard": Entry("cli.review", "discard", "Discard the changes of a run that wait."),
+        "undo": Entry("cli.review", "undo", "Undo what was applied last."),
     },
     "People": {
         "contacts": Entry("cli.trust", "contacts", "List who may dispatch to whom."),

@@ -41,7 +41,7 @@ def scope_options(command: F) -> F:
         ),
         click.option("--results", type=click.Choice(["full", "redacted"]), help="Whether the trace tells all."),
         click.option(
-            "--apply", type=click.Choice(["review", "auto"]), help="Changes wait for me, or are put in place unmarked."
+            "--apply", type=click.Choice(["review", "auto"]), help="Changes wait for me, or are applied if unmarked."
         ),
         click.option(
             "--toolchains",

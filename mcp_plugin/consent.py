@@ -90,7 +90,7 @@ def scope_lines(document: Document) -> list[str]:
         f"Folders: {_listed(scope['paths']) if scope['paths'] else 'only the one confirmed at each accept'}",
         f"There, {FOLDERS}.",
         f"Calls: {CALLS[scope['approval']]}",
-        f"Changes in your folders: {'wait for you' if scope['apply'] == 'review' else 'put in place unreviewed'}",
+        f"Changes in your folders: {'wait for you' if scope['apply'] == 'review' else 'applied unreviewed'}",
         *([f"Programs beside the system's own: {_listed(scope['toolchains'])}"] if scope.get("toolchains") else []),
         *(line(each) for each in sentences(scope["tools"], scope.get("network") or [], scope.get("registries") or [])),
         f"At most {scope['max_per_day']} a day, {budget.get('minutes')} minutes a run; results {scope['results']}",
