@@ -23,7 +23,7 @@ SECTIONS = {
         "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to you."),
         "approvals": Entry("cli.decisions", "approvals", "Answer the tool calls that are waiting."),
         "changes": Entry("cli.review", "changes", "Show what a run changed in your folders."),
-        "apply": Entry("cli.review", "apply", "Put a run's changes in place."),
+        "apply": Entry("cli.review", "apply", "Apply a run's changes to your folders."),
         "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
     },
     "Dispatches": {
@@ -37,8 +37,8 @@ SECTIONS = {
         "approve": Entry("cli.decisions", "approve", "Allow one waiting tool call."),
         "deny": Entry("cli.decisions", "deny", "Deny one waiting tool call."),
         "release": Entry("cli.release", "release", "Send a held result to the dispatch's sender."),
-        "discard": Entry("cli.review", "discard", "Throw away a run's waiting changes."),
-        "undo": Entry("cli.review", "undo", "Take back the changes that were applied last."),
+        "discard": Entry("cli.review", "discard", "Discard a run's waiting changes."),
+        "undo": Entry("cli.review", "undo", "Undo the changes that were applied last."),
     },
     "People": {
         "contacts": Entry("cli.trust", "contacts", "List who may dispatch to whom."),

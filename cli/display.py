@@ -246,7 +246,7 @@ def scope_line(scopes: Mapping[str, object] | None) -> str:
         parts.append("MCP " + string(scopes["mcp_servers"]))
     parts.append(string(scopes.get("approval")))
     if scopes.get("apply") == "auto":
-        parts.append("changes in place unreviewed")
+        parts.append("changes applied unreviewed")
     if scopes.get("toolchains"):
         parts.append("toolchains " + string(scopes["toolchains"]))
     if scopes.get("network"):

@@ -35,10 +35,10 @@ attempt_option = click.option(
 @attempt_option
 @pass_app
 def changes(app: App, dispatch_id: str, diff: bool, path: str | None, attempt: int | None) -> None:
-    """Show what a run changed in your folders, and which changes are in place.
+    """Show what a run changed in your folders, and which changes are applied.
 
     A run works on a view of a folder, and what it changed there waits for `dispatch apply`. On an edge with
-    `--apply auto`, unmarked changes are put in place when the run completes. A mark says why a change deserves a look.
+    `--apply auto`, unmarked changes are applied when the run completes. A mark says why a change deserves a look.
     """
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     document = _whole(app.client, identity, attempt)
@@ -77,7 +77,7 @@ def apply(
     dry_run: bool,
     attempt: int | None,
 ) -> int:
-    """Put a run's changes in place in your folders: all that you choose, or none of them.
+    """Apply a run's changes to your folders: all that you choose, or none of them.
 
     A file that changed here in the meantime is never overwritten. PATH is one that `dispatch changes` lists, or a
     folder.
@@ -90,7 +90,7 @@ def apply(
     if app.out.json:
         app.out.document(document)
         return 0 if document["ok"] else 1
-    _show_applied(app.out, document, "would be put in place" if dry_run else "in place now")
+    _show_applied(app.out, document, "would be applied" if dry_run else "applied")
     return 0 if document["ok"] else 1
 
 
@@ -99,7 +99,7 @@ def apply(
 @attempt_option
 @pass_app
 def discard(app: App, dispatch_id: str, attempt: int | None) -> None:
-    """Throw away a run's waiting changes. What is in place stays, and can still be taken back."""
+    """Discard a run's waiting changes. What is applied stays, and can still be undone."""
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     document = app.client.discard(identity, attempt=attempt)
     if app.out.json:
@@ -113,14 +113,14 @@ def discard(app: App, dispatch_id: str, attempt: int | None) -> None:
 @attempt_option
 @pass_app
 def undo(app: App, dispatch_id: str, attempt: int | None) -> int:
-    """Take back the changes of a run that were applied last. What you changed since stays as it is."""
+    """Undo the changes of a run that were applied last. What you changed since stays as it is."""
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     document = app.client.undo(identity, attempt=attempt)
     if app.out.json:
         app.out.document(document)
         return 0 if document["ok"] else 1
     for path in document["undone"]:
-        app.out.line(f"taken back: {word(path, limit=PATH_SHOWN)}")
+        app.out.line(f"undone: {word(path, limit=PATH_SHOWN)}")
     _show_refused(app.out, document["refused"], "stays")
     return 0 if document["ok"] else 1
 
@@ -132,10 +132,10 @@ def ask_landing(app: App, identity: str) -> None:
     document = _whole(app.client, identity, None)
     show_changes(app.out, document, document["entries"])
     options = {
-        "1": "Put the unmarked changes in place",
+        "1": "Apply the unmarked changes",
         "2": "Show all changes",
         "3": "Leave them waiting",
-        "4": "Throw them away",
+        "4": "Discard them",
     }
     unmarked = [entry for entry in document["entries"] if _lands(entry) and not entry["marks"]]
     if not unmarked:
@@ -149,10 +149,10 @@ def ask_landing(app: App, identity: str) -> None:
     if answer == "1":
         choice: Document = {"attempt": document["attempt"], "digest": document["digest"], "all": True}
         if _confirmed(app, identity, choice):
-            _show_applied(app.out, app.client.apply(identity, **choice), "in place now")
+            _show_applied(app.out, app.client.apply(identity, **choice), "applied")
     elif answer == "4":
         app.client.discard(identity, attempt=document["attempt"])
-        app.out.line("thrown away")
+        app.out.line("discarded")
     else:
         app.out.note(f"they are still waiting: `dispatch changes {short(identity)}`")
 
@@ -165,7 +165,7 @@ def _confirmed(app: App, identity: str, choice: Document) -> bool:
     if not final:
         return True
     _show_irreversible(app.out, final)
-    if confirm("Put it in place anyway?"):
+    if confirm("Apply it anyway?"):
         return True
     app.out.line("nothing was changed")
     return False
@@ -204,7 +204,7 @@ def _show_entry(out: Output, entry: Document) -> None:
         {
             "commits": f"{entry['count']:,} commit{'' if entry['count'] == 1 else 's'}",
             "folded": "filled by tools",
-            "dropped": "never put in place",
+            "dropped": "never applied",
             "unread": "not readable",
         }.get(change, change)
     ]
@@ -217,7 +217,7 @@ def _show_entry(out: Output, entry: Document) -> None:
     if (entry["change"] != "deleted" and entry["kind"] == "file") or entry["count"] > 1:
         details.append(f"{entry['size']:,} bytes")
     if entry["landed"]:
-        details.append("in place")
+        details.append("applied")
     out.line(f"{word(entry['path'], limit=PATH_SHOWN)}  ({', '.join(details)})", indent=2)
     for branch in entry.get("branches") or []:
         kept = f"becomes {word(branch['ref'], limit=PATH_SHOWN)}"
@@ -236,7 +236,7 @@ def _show_applied(out: Output, document: Document, done: str) -> None:
     for path in document["landed"]:
         out.line(f"{done}: {word(path, limit=PATH_SHOWN)}")
     _show_irreversible(out, document["irreversible"])
-    _show_refused(out, document["refused"], "cannot be put in place")
+    _show_refused(out, document["refused"], "cannot be applied")
     if document.get("dry_run"):
         return
     for command in document.get("merge") or []:
@@ -251,7 +251,7 @@ def _show_applied(out: Output, document: Document, done: str) -> None:
 def _show_irreversible(out: Output, paths: list[str]) -> None:
     for path in paths:
         out.line(
-            f"cannot be taken back: {word(path, limit=PATH_SHOWN)}: its previous content is too large to keep",
+            f"cannot be undone: {word(path, limit=PATH_SHOWN)}: its previous content is too large to keep",
             style="yellow",
         )
 

@@ -57,7 +57,7 @@ def scope_options(command: F) -> F:
         click.option(
             "--apply",
             type=click.Choice(["review", "auto"]),
-            help="review: a run's changes wait for you. auto: unmarked changes are put in place when it completes.",
+            help="review: a run's changes wait for you. auto: unmarked changes are applied when it completes.",
         ),
         click.option(
             "--toolchains",

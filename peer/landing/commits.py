@@ -78,7 +78,7 @@ def planned(entry: Entry, tree: Tree, of_run: str) -> Commits:
     `of_run`: the run's namespace.
     """
     if entry.base is None or not entry.branches or not entry.path.endswith(HEADS):
-        raise Obstacle("its content was not kept, so it cannot be put in place")
+        raise Obstacle("its content was not kept, so it cannot be applied")
     place = entry.path.removesuffix(HEADS)  # b"" where the view is the repository's own folder
     parts = tuple(place.split(b"/")) if place else ()
     if b"\0" in entry.path or any(part in (b"", b".", b"..") for part in parts):
@@ -271,7 +271,7 @@ def _repository(step: Commits, tree: Tree) -> Iterator[_Git]:
 def _pack(step: Commits, folder: Path) -> Iterator[int]:
     """The pack, open at its beginning, if it is what was kept. Raises OSError, Obstacle."""
     if len(step.sha256) != 64 or not step.sha256.isalnum():
-        raise Obstacle("its content was not kept, so it cannot be put in place")
+        raise Obstacle("its content was not kept, so it cannot be applied")
     try:
         pack = os.open(folder / BLOBS / step.sha256, places.FILE)
     except OSError as error:

@@ -88,7 +88,7 @@ def apply(
         try:
             record.create()
         except OSError as error:
-            why = f"it was not put in place, because the record for undo cannot be written: {error.strerror}"
+            why = f"it was not applied, because the record for undo cannot be written: {error.strerror}"
             return [Refusal(entry.number, why) for entry in chosen]
         return _land(folder, Plan(roots=roots, moves=planner.moves, commits=planner.commits), tree, record)
 

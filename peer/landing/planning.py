@@ -128,7 +128,7 @@ class Planner:
         if entry.conflict:
             raise Obstacle(entry.conflict)
         if entry.change in ("folded", "dropped", "unread"):
-            raise Obstacle("its content was not kept, so it cannot be put in place")
+            raise Obstacle("its content was not kept, so it cannot be applied")
         if entry.view in self._failed:
             raise Obstacle(self._failed[entry.view].reason)
 
@@ -165,7 +165,7 @@ class Planner:
             return State(kind="link", target=entry.target)
         if entry.kind == "file":
             if len(entry.sha256) != 64 or not entry.sha256.isalnum():
-                raise Obstacle("its content was not kept, so it cannot be put in place")
+                raise Obstacle("its content was not kept, so it cannot be applied")
             self._look_at_blob(entry)
         mode = 0o777 if entry.executable or entry.kind == "folder" else 0o666
         return State(kind=entry.kind, mode=mode, size=entry.size, sha256=entry.sha256)

@@ -185,7 +185,7 @@ def _open_root(root: Root, end: float | None) -> int | Unreachable:
             break
         except BlockingIOError:
             if time.monotonic() >= end:
-                failed = Unreachable("other changes are being put in place there: try again in a moment")
+                failed = Unreachable("other changes are being applied there: try again in a moment")
             else:
                 time.sleep(_POLL_SECONDS)
         except OSError:

@@ -287,7 +287,7 @@ def _chosen(
     """The numbers of the entries that a request means. Raises Invalid, NotFound, Conflict."""
     listed = f"`dispatch changes {dispatch_id}`"
     if everything == bool(paths or wanted):
-        raise Invalid("name what to put in place, or all of it", fix=f"give paths from {listed}, or --all")
+        raise Invalid("name what to apply, or all of it", fix=f"give paths from {listed}, or --all")
     if len(paths) + len(wanted) > MAX_NAMED:
         raise Invalid(
             f"{len(paths) + len(wanted)} changes are named; the limit is {MAX_NAMED} at once",

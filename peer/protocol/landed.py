@@ -20,10 +20,10 @@ if TYPE_CHECKING:  # lists of dispatches need the words alone, at once
     from peer.protocol.statements import LandingReport
 
 _WORDS: Final[dict[Landed, str]] = {
-    "all": "all put in place",
-    "part": "some put in place, not all",
-    "waiting": "none put in place yet",
-    "none": "none put in place",
+    "all": "all applied",
+    "part": "some applied, not all",
+    "waiting": "none applied yet",
+    "none": "none applied",
 }
 
 
@@ -50,7 +50,7 @@ def check(report: LandingReport) -> None:
 def in_words(word: Landed, *, in_place: int | None, in_all: int | None) -> str:
     """Return it as people read it, after `changes: `. The numbers are None where only the word was told."""
     if in_all and in_place:
-        return f"{in_place:,} of {in_all:,} put in place"
+        return f"{in_place:,} of {in_all:,} applied"
     if in_all and word == "waiting":
-        return f"none of {in_all:,} put in place yet"
+        return f"none of {in_all:,} applied yet"
     return _WORDS[word]

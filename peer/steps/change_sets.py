@@ -151,7 +151,7 @@ def _current(tx: Transaction, item: rows.ChangeSetRow) -> rows.ChangeSetRow:
 
 def _require_idle(done: Collection[rows.Landing]) -> None:
     if any(each.state in ("begun", "undoing") for each in done):
-        raise Conflict("changes of this run are being put in place now", fix="try again in a moment")
+        raise Conflict("changes of this run are being applied now", fix="try again in a moment")
 
 
 def _recount(tx: Transaction, landing: rows.Landing, decidable: Collection[int], size: int) -> None:

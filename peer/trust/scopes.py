@@ -27,7 +27,7 @@ APPROVALS: Final[tuple[Approval, ...]] = ("manual", "review", "auto")
 APPLIES: Final[tuple[Apply, ...]] = ("review", "auto")
 RESULTS: Final[tuple[Results, ...]] = ("full", "redacted")
 
-UNREVIEWED: Final = "changes put in place unreviewed"
+UNREVIEWED: Final = "changes applied unreviewed"
 """What `apply: auto` permits, as a phrase for people."""
 
 _APPROVAL_WIDENS: Final[dict[tuple[Approval, Approval], str]] = {

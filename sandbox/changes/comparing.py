@@ -19,9 +19,9 @@ from sandbox.changes.values import Base
 from sandbox.confinement.walk import walk
 from sandbox.views.manifest import kind_of
 
-METADATA_NEVER: Final = "version control's own files are never put in place"
+METADATA_NEVER: Final = "version control's own files are never applied"
 FILLED_MARK: Final = "a folder that tools generate: build it again yourself"
-_SPECIAL_FILE: Final = "a pipe, socket or device is never put in place"
+_SPECIAL_FILE: Final = "a pipe, socket or device is never applied"
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 _MAX_LINKS: Final = 40
 _MAX_STEPS: Final = 2_000
 
-OUTSIDE: Final = "it leads out of the folder, so it is never put in place"
+OUTSIDE: Final = "it leads out of the folder, so it is never applied"
 
 
 def leads_out(path: bytes, target: bytes, link_at: Callable[[bytes], bytes | None]) -> bool:

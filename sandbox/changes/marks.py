@@ -46,7 +46,7 @@ def marks(draft: Draft, tracked: Tracked, *, name: bytes = b"") -> list[str]:
     reasons = list(draft.notes)
     if draft.change not in _CHANGES:
         reasons += ["only the permission to execute changes"] if draft.change == "mode" else []
-        reasons += [] if draft.change in ("mode", "folded") else ["it is not put in place"]
+        reasons += [] if draft.change in ("mode", "folded") else ["it is not applied"]
     base = draft.base
     if draft.kind == "link" or (base is not None and base.kind == "link"):
         reasons.append(LINK)

@@ -71,7 +71,7 @@ def patch(changes: ChangeSet, contents: Contents, *, limit: int = MAX_PATCH) -> 
 def _part(entry: Entry, old: bytes, new: bytes, contents: Contents, matching: line_diff.Matching) -> Iterator[str]:
     """The lines of one entry. Raises Unshown."""
     if entry.never:
-        raise Unshown("not put in place")
+        raise Unshown("not applied")
     if entry.conflict:
         raise Unshown("it changed in the folder meanwhile")
     if entry.change == "deleted":

@@ -488,7 +488,7 @@ def test_a_sender_reads_in_one_line_what_became_of_the_changes(cli: Cli, api: Fa
         "landed": "part",
         "in_place": 3,
         "in_all": 5,
-        "words": "3 of 5 put in place",
+        "words": "3 of 5 applied",
         "at": "2026-11-22T12:00:00Z",
     }
     told = document(direction="sent", status="completed", result=result(), landed="part", landing=landing)
@@ -497,9 +497,9 @@ def test_a_sender_reads_in_one_line_what_became_of_the_changes(cli: Cli, api: Fa
     }
     api[f"GET /v1/dispatches/{FIRST}"] = told
     api.streams[FIRST] = [Stream([("end", told)])]
-    assert "completed, changes: 3 of 5 put in place" in " ".join(cli("sent").out.split())
+    assert "completed, changes: 3 of 5 applied" in " ".join(cli("sent").out.split())
     for command in ("status", "watch"):
-        assert "\nchanges: 3 of 5 put in place\n" in cli(command, FIRST).out
+        assert "\nchanges: 3 of 5 applied\n" in cli(command, FIRST).out
     assert cli("status", FIRST, "--json").document["landed"] == "part"
 
 

@@ -219,9 +219,9 @@ def test_what_became_of_the_changes_is_in_it_and_shown(cli: Cli, parties: Partie
     before, after = (cli("verify-receipt", f"{name}.receipt", "--json").document for name in ("before", "after"))
     assert before["landing"] is None and before["statements"] == after["statements"] - 1
     told = after["landing"]
-    assert (told["landed"], told["in_place"], told["in_all"], told["words"]) == ("part", 1, 3, "1 of 3 put in place")
+    assert (told["landed"], told["in_place"], told["in_all"], told["words"]) == ("part", 1, 3, "1 of 3 applied")
     assert told["change_set"] == stored(bob, ended).digest.hex() and told["at"]
     assert [each for each in after["not_proven"] if each not in before["not_proven"]] == [LATER]
     said = cli("verify-receipt", "after.receipt").out
-    assert "changes: 1 of 3 put in place, on " in said and LATER in said
+    assert "changes: 1 of 3 applied, on " in said and LATER in said
     assert "changes:" not in cli("verify-receipt", "before.receipt").out

@@ -39,7 +39,7 @@ ENTRIES = [
     entry(0, "src/app.py"),
     entry(1, "conftest.py", "added", marks=["pytest loads it by itself"]),
     entry(2, "old.txt", "deleted"),
-    entry(3, ".git", "dropped", kind="folder", count=7, never="a repository's own files are never put in place"),
+    entry(3, ".git", "dropped", kind="folder", count=7, never="a repository's own files are never applied"),
     entry(4, "mine.md", conflict="you changed it meanwhile"),
     entry(5, "new name.md", "renamed", renamed_from="name.md"),
 ]
@@ -87,7 +87,7 @@ def test_the_list_has_marked_ones_first_and_says_why(cli: Cli, reviewed: FakeApi
     for words in (
         "marked: pytest loads it by itself",
         "conflict: you changed it meanwhile",
-        "a repository's own files are never put in place",
+        "a repository's own files are never applied",
         "renamed, from name.md",
         "(deleted)",
         "7 files",
@@ -104,10 +104,10 @@ def test_the_list_has_marked_ones_first_and_says_why(cli: Cli, reviewed: FakeApi
 @pytest.mark.parametrize(
     ("standing", "said"),
     [
-        ({"landed": "part", "in_place": 2, "waits": 3}, "2 of 5 put in place, 3 wait (1 marked, 1 in conflict)"),
-        ({"landed": "part", "in_place": 2, "waits": 0, "marked": 0, "conflicts": 0}, "2 of 5 put in place\n"),
-        ({"landed": "all", "in_place": 5, "waits": 0, "marked": 0, "conflicts": 0}, "5 of 5 put in place\n"),
-        ({"landed": "none", "waits": 0, "marked": 0, "conflicts": 0}, "none put in place\n"),
+        ({"landed": "part", "in_place": 2, "waits": 3}, "2 of 5 applied, 3 wait (1 marked, 1 in conflict)"),
+        ({"landed": "part", "in_place": 2, "waits": 0, "marked": 0, "conflicts": 0}, "2 of 5 applied\n"),
+        ({"landed": "all", "in_place": 5, "waits": 0, "marked": 0, "conflicts": 0}, "5 of 5 applied\n"),
+        ({"landed": "none", "waits": 0, "marked": 0, "conflicts": 0}, "none applied\n"),
     ],
 )
 def test_how_much_is_in_place_is_said_first(cli: Cli, reviewed: FakeApi, standing: dict[str, Any], said: str) -> None:
@@ -173,10 +173,10 @@ def test_what_is_asked_for_is_sent(cli: Cli, api: FakeApi) -> None:
     api[f"POST /v1/dispatches/{FIRST}/discard"] = {"dispatch_id": FIRST, "attempt": 2, "ok": True}
     api[f"POST /v1/dispatches/{FIRST}/undo"] = {"dispatch_id": FIRST, "ok": True, "undone": ["a"], "refused": []}
     said = cli("apply", FIRST, "--all", "--marked")
-    assert "in place now: src/app.py" in said.out and "1 more waits" in said.err
-    assert "would be put in place" in cli("apply", FIRST, "src", "b", "--dry-run", "--run", "3").out
+    assert "applied: src/app.py" in said.out and "1 more waits" in said.err
+    assert "would be applied" in cli("apply", FIRST, "src", "b", "--dry-run", "--run", "3").out
     assert "discarded" in cli("discard", FIRST, "--run", "2").out
-    assert "taken back: a" in cli("undo", FIRST).out
+    assert "undone: a" in cli("undo", FIRST).out
     none: dict[str, object] = {"attempt": None, "paths": [], "all": False, "marked": False, "dry_run": False}
     assert [asked.body for asked in api.asked if asked.method == "POST"] == [
         {**none, "all": True, "marked": True},
@@ -191,7 +191,7 @@ def test_what_stands_in_the_way_is_said_and_is_no_success(cli: Cli, api: FakeApi
     api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(ok=False, landed=[], refused=refused)
     api[f"POST /v1/dispatches/{FIRST}/undo"] = {"ok": False, "undone": [], "refused": refused}
     said = cli("apply", FIRST, "--all")
-    assert "cannot be put in place: src/app.py: you changed it meanwhile" in said.out
+    assert "cannot be applied: src/app.py: you changed it meanwhile" in said.out
     assert "nothing was changed" in said.out
     assert "stays: src/app.py: you changed it meanwhile" in cli("undo", FIRST).out
 
@@ -228,10 +228,10 @@ def test_a_followed_run_asks_once_at_its_end(
     with terminal("accept", FIRST) as screen:
         for key in keys:
             shown = plain(screen.until("What should happen to these changes?"))
-            assert "conftest.py" in shown and "1  Put the unmarked changes in place" in shown
+            assert "conftest.py" in shown and "1  Apply the unmarked changes" in shown
             screen.until("] ")
             screen.type(f"{key}\n")
-        left = "3 of 5 put in place, 2 wait" if asked else "5 wait"
+        left = "3 of 5 applied, 2 wait" if asked else "5 wait"
         assert f"changes in your folders: {left}" in plain(screen.until("to see them"))
         assert screen.end() == 0
     decisions = [
@@ -247,13 +247,13 @@ def test_what_cannot_be_taken_back_is_said_before_it_is_put_in_place(
     cli: Cli, api: FakeApi, key: str, applied: list[bool]
 ) -> None:
     api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(irreversible=["src/app.py"])
-    words = "cannot be taken back: src/app.py"
+    words = "cannot be undone: src/app.py"
     assert words in cli("apply", FIRST, "--all", "--dry-run").out
     assert words in cli("apply", FIRST, "--all").out
     before = len(api.asked)
     with terminal("apply", FIRST, "--all") as screen:
-        shown = plain(screen.until("Put it in place anyway?"))
-        assert words in shown and "in place now" not in shown
+        shown = plain(screen.until("Apply it anyway?"))
+        assert words in shown and "applied: " not in shown
         screen.type(f"{key}\n")
         assert screen.end() == (0 if key == "y" else 1)
     assert [each.body["dry_run"] for each in api.asked[before:] if each.method == "POST"] == applied

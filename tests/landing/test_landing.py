@@ -203,12 +203,12 @@ def test_names_that_are_not_text_and_long_paths(world: World) -> None:
     [
         ({"never": "a repository's own file"}, "a repository's own file"),
         ({"conflict": "it changed meanwhile"}, "it changed meanwhile"),
-        ({"change": "folded"}, "its content was not kept, so it cannot be put in place"),
-        ({"change": "dropped"}, "its content was not kept, so it cannot be put in place"),
-        ({"change": "unread"}, "its content was not kept, so it cannot be put in place"),
+        ({"change": "folded"}, "its content was not kept, so it cannot be applied"),
+        ({"change": "dropped"}, "its content was not kept, so it cannot be applied"),
+        ({"change": "unread"}, "its content was not kept, so it cannot be applied"),
         ({"kind": "other"}, "it is neither a file nor a folder nor a link"),
-        ({"sha256": ""}, "its content was not kept, so it cannot be put in place"),
-        ({"sha256": "../" + "a" * 61}, "its content was not kept, so it cannot be put in place"),
+        ({"sha256": ""}, "its content was not kept, so it cannot be applied"),
+        ({"sha256": "../" + "a" * 61}, "its content was not kept, so it cannot be applied"),
         ({"sha256": "0" * 64}, "its content is missing from what was kept of the run"),
         ({"size": 99}, "its content was altered after it was kept"),
         ({"view": 7}, "it is not in a granted folder"),
@@ -392,7 +392,7 @@ def test_one_landing_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) ->
         other.stdin.write(b"x")
         other.stdin.flush()
         assert other.stdout.read(1) == b"x"  # it has the lock
-        assert world.is_refused_whole() == ["other changes are being put in place there: try again in a moment"]
+        assert world.is_refused_whole() == ["other changes are being applied there: try again in a moment"]
         assert world.dry_run().refusals == []
         other.stdin.close()
         other.wait()

@@ -127,7 +127,7 @@ async def test_the_senders_session_reads_how_much_is_in_place(pair: Pair, change
     await trio.to_thread.run_sync(partial(bob.client.apply, identity, all=True))
     told = partial(eventually, lambda: alice.client.dispatch(identity)["landed"] == "part", what="the report")
     await trio.to_thread.run_sync(told)
-    said = "2 of 3 put in place"
+    said = "2 of 3 applied"
     async with session(alice) as host:
         listed = await host.ok("dispatch_read", what="sent")
         assert next(row for row in listed["dispatches"] if row["dispatch_id"] == identity)["changes"] == said

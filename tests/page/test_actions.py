@@ -233,7 +233,7 @@ def test_both_sides_can_cancel(pair: Pair, new_tab: Opener) -> None:
     hers, his = new_tab(alice), new_tab(bob)
     hers.open(sent[0])
     hers.page.get_by_role("button", name="Cancel it").click()
-    expect(hers.page.get_by_role("dialog", name="Cancel this dispatch?")).to_contain_text("It is taken back")
+    expect(hers.page.get_by_role("dialog", name="Cancel this dispatch?")).to_contain_text("the run is stopped")
     confirm(hers, "Cancel")
     assert alice.client.dispatch(sent[0])["status"] == "pending"
     hers.page.get_by_role("button", name="Cancel it").click()
@@ -269,8 +269,8 @@ def test_invitations_are_withdrawn_declined_and_their_sender_blocked(world: Worl
         expect(card).to_contain_text("asks to send you tasks")  # by the broker, which is asked now and then
 
     invite()
-    mine.first.get_by_role("button", name="Take it back").click()
-    expect(mine.first).to_contain_text("taken back")
+    mine.first.get_by_role("button", name="Withdraw it").click()
+    expect(mine.first).to_contain_text("withdrawn")
     expect(card).to_have_count(0)
 
     invite()

@@ -1,4 +1,4 @@
-"""What a run changed, on the page: looked at by mouse and keys, put in place, taken back and thrown away."""
+"""What a run changed, on the page: looked at by mouse and keys, applied, undone and discarded."""
 
 from __future__ import annotations
 
@@ -52,37 +52,37 @@ def test_changes_are_looked_at_put_in_place_and_taken_back(
     expect(card.locator("li").first).to_contain_text("Marked:")
     expect(card.locator(".diff .added").filter(has_text="till.py is new")).to_be_visible()
     expect(card.locator(".diff .removed").filter(has_text="old")).to_be_visible()
-    card.get_by_role("button", name="Put in place all without a mark").click()
-    expect(card.get_by_role("status")).to_have_text("2 changes are in place.")
+    card.get_by_role("button", name="Apply all without a mark").click()
+    expect(card.get_by_role("status")).to_have_text("2 changes applied.")
     assert (folder / "till.py").read_text() == "till.py is new\n" and not (folder / "conftest.py").exists()
-    card.get_by_role("button", name="Put in place what is ticked").click()
-    expect(card.get_by_role("status")).to_have_text("Tick the changes that you want to put in place.")
+    card.get_by_role("button", name="Apply what is ticked").click()
+    expect(card.get_by_role("status")).to_have_text("Tick the changes that you want to apply.")
     card.get_by_role("checkbox", name="Choose conftest.py").check()
-    card.get_by_role("button", name="Put in place what is ticked").click()
-    expect(card.get_by_role("status")).to_have_text("1 change is in place.")
-    expect(card).to_contain_text("3 changes are in place.")
+    card.get_by_role("button", name="Apply what is ticked").click()
+    expect(card.get_by_role("status")).to_have_text("1 change applied.")
+    expect(card).to_contain_text("3 changes are applied.")
     (folder / "notes.md").write_text("mine now\n")
-    for said in ("1 change was taken back.", "1 change was taken back."):
-        card.get_by_role("button", name="Take back what was put in place last").click()
+    for said in ("1 change undone.", "1 change undone."):
+        card.get_by_role("button", name="Undo what was applied last").click()
         expect(card.get_by_role("status")).to_contain_text(said)
     expect(card.get_by_role("status")).to_contain_text("These stay as they are")
     assert (folder / "till.py").read_text() == "old\n" and (folder / "notes.md").read_text() == "mine now\n"
 
 
-def test_a_conflict_keeps_all_of_it_back_and_the_rest_is_thrown_away(
+def test_a_conflict_keeps_all_of_it_back_and_the_rest_is_discarded(
     pair: Pair, new_tab: Opener, changed: tuple[str, Path]
 ) -> None:
     identity, folder = changed
     card = opened(new_tab(pair[1]), identity)
     expect(card).to_contain_text("3 changes wait for you")
     (folder / "till.py").write_text("mine\n")
-    card.get_by_role("button", name="Put in place all without a mark").click()
+    card.get_by_role("button", name="Apply all without a mark").click()
     expect(card.get_by_role("status")).to_contain_text("Nothing was changed")
     expect(card.get_by_role("status")).to_contain_text("till.py")
     assert (folder / "till.py").read_text() == "mine\n" and not (folder / "notes.md").exists()
-    card.get_by_role("button", name="Throw away what waits").click()
-    card.page.get_by_role("dialog").get_by_role("button", name="Throw it away").click()
-    expect(card.get_by_role("status")).to_have_text("Thrown away.")
+    card.get_by_role("button", name="Discard what waits").click()
+    card.page.get_by_role("dialog").get_by_role("button", name="Discard it").click()
+    expect(card.get_by_role("status")).to_have_text("Discarded.")
     assert pair[1].client.dispatch(identity)["changes"][0]["state"] == "removed"
 
 
@@ -92,7 +92,7 @@ def test_a_list_says_that_changes_wait(pair: Pair, new_tab: Opener, changed: tup
     tab.open()
     tab.go("/inbox")
     row = tab.page.locator(f'a.row[href="/dispatches/{identity}"]')
-    expect(row).to_contain_text("wait to be put in place")
+    expect(row).to_contain_text("wait for your review")
 
 
 def test_the_sender_reads_how_much_is_in_place_as_it_changes(
@@ -103,14 +103,14 @@ def test_the_sender_reads_how_much_is_in_place_as_it_changes(
     tab = new_tab(alice)
     tab.open(identity)
     line = tab.page.locator(".landing")
-    expect(line).to_have_text("Changes: none of 3 put in place yet.")
+    expect(line).to_have_text("Changes: none of 3 applied yet.")
     bob.client.apply(identity, all=True)
-    expect(line).to_have_text("Changes: 2 of 3 put in place.")
+    expect(line).to_have_text("Changes: 2 of 3 applied.")
     tab.page.get_by_role("link", name="Sent", exact=True).first.click()
     row = tab.page.locator(f'a.row[href$="{identity}"]')
-    expect(row).to_contain_text("changes: 2 of 3 put in place")
+    expect(row).to_contain_text("changes: 2 of 3 applied")
     bob.client.undo(identity)
-    expect(row).to_contain_text("changes: none of 3 put in place yet")
+    expect(row).to_contain_text("changes: none of 3 applied yet")
 
 
 OLD = "".join(
@@ -276,16 +276,16 @@ def test_what_cannot_be_taken_back_is_said_before_it_is_put_in_place(
         route.fulfill(response=response, json={**response.json(), "irreversible": ["till.py"]})
 
     tab.page.route("**/apply", answer)
-    button = card.get_by_role("button", name="Put in place all without a mark")
+    button = card.get_by_role("button", name="Apply all without a mark")
     button.click()
-    dialog = tab.page.get_by_role("dialog", name="Some of it cannot be taken back")
+    dialog = tab.page.get_by_role("dialog", name="Some of it cannot be undone")
     expect(dialog).to_contain_text("“till.py”")
     dialog.get_by_role("button", name="Cancel").click()
     expect(card.get_by_role("status")).to_have_text("Nothing was changed.")
     assert (folder / "till.py").read_text() == "old\n"
     button.click()
-    dialog.get_by_role("button", name="Put it in place all the same").click()
-    expect(card.get_by_role("status")).to_contain_text("These cannot be taken back: “till.py”.")
+    dialog.get_by_role("button", name="Apply it anyway").click()
+    expect(card.get_by_role("status")).to_contain_text("These cannot be undone: “till.py”.")
     assert (folder / "till.py").read_text() == "till.py is new\n"
 
 
@@ -314,10 +314,10 @@ def test_commits_are_shown_ticked_and_told_how_to_merge(pair: Pair, new_tab: Ope
     expect(row.locator(".diff")).to_contain_text("    mend it")
     expect(row.locator(".diff .added").filter(has_text="+new")).to_be_visible()
     card.get_by_role("checkbox", name="Choose .git/refs/heads").check()
-    card.get_by_role("button", name="Put in place what is ticked").click()
-    expect(card.get_by_role("status")).to_contain_text("1 change is in place.")
+    card.get_by_role("button", name="Apply what is ticked").click()
+    expect(card.get_by_role("status")).to_contain_text("1 change applied.")
     expect(card.get_by_role("status")).to_contain_text(f"git -C {folder} merge dispatch/{identity}/main")
     listed = subprocess.run([*git, "for-each-ref"], check=True, capture_output=True, text=True).stdout
     assert f"refs/dispatch/{identity}/main" in listed
-    card.get_by_role("button", name="Take back what was put in place last").click()
-    expect(card.get_by_role("status")).to_contain_text("1 change was taken back.")
+    card.get_by_role("button", name="Undo what was applied last").click()
+    expect(card.get_by_role("status")).to_contain_text("1 change undone.")

@@ -144,7 +144,7 @@ def test_always_a_note_with_a_denial_and_declining(pair: Pair, new_tab: Opener) 
     press(tab, "button", "Accept and run")
     first = card(tab, "echo looking")
     tab.page.keyboard.press("2")  # shows the rules, and stores none
-    expect(first.get_by_label("Bash: echo looking", exact=True)).to_be_focused()
+    expect(first.get_by_label("Bash(echo looking)", exact=True)).to_be_focused()
     tab.page.keyboard.press("2")  # faster than anybody reads
     tab.page.keyboard.press("Escape")
     expect(first.locator(".choosing")).to_be_hidden()
@@ -153,7 +153,7 @@ def test_always_a_note_with_a_denial_and_declining(pair: Pair, new_tab: Opener) 
     tab.page.keyboard.press("2")
     for _ in range(2):
         tab.page.keyboard.press("ArrowDown")
-    expect(first.get_by_label("Bash: echo, also with further words")).to_be_checked()
+    expect(first.get_by_label("Bash(echo), or with further words")).to_be_checked()
     card(tab, "echo looking")
     tab.page.keyboard.press("2")
     expect(first).to_have_count(0)
@@ -205,7 +205,7 @@ def test_an_edge_is_looked_after(pair: Pair, new_tab: Opener) -> None:
     press(tab, "link", alice.email)
     tab.page.locator(".rules").wait_for()
 
-    press(tab, "button", "Remove the rule Bash: echo looking")
+    press(tab, "button", "Remove the rule Bash(echo looking)")
     expect(tab.page.locator(".rules")).to_have_count(0)
     assert bob.client.trust(alice.email)["rules"] == []
 

@@ -86,8 +86,8 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
     assert Path(saved.value.path()).read_text() == "one\ntwo"
     his.page.get_by_role("button", name="Accept and run").click()
     answer(his, "echo looking", "Allow once")
-    answer(his, "echo again", "Always allow", choose="Bash: echo, also with further words")
-    kept = his.page.locator(".approval.over", has_text="Stored: Bash: echo, also with further words")
+    answer(his, "echo again", "Always allow", choose="Bash(echo), or with further words")
+    kept = his.page.locator(".approval.over", has_text="Stored: Bash(echo), or with further words")
     expect(kept.get_by_role("button", name="Undo")).to_be_visible()
     answer(his, "rm -rf /", "Deny", note="not that", warns="deletes")
     card = his.page.locator(".approval:not(.over)")
@@ -113,7 +113,7 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
     his.page.locator(".people .row").click()
     unasked = "Without asking, since you always allowed it: Bash(echo), or with more words after it."
     expect(his.page.locator(".permits").first).to_contain_text(unasked)
-    his.page.get_by_role("button", name="Remove the rule Bash: echo, also with further words").click()
+    his.page.get_by_role("button", name="Remove the rule Bash(echo), or with further words").click()
     expect(his.page.locator(".rules")).to_have_count(0)
     assert dave.client.trust(carol.email)["rules"] == []
     his.page.get_by_role("button", name="Change what is permitted").click()

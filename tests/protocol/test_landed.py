@@ -28,15 +28,15 @@ def report(word: Landed, in_place: int, in_all: int, *, counted: bool = True) ->
 @pytest.mark.parametrize(
     ("in_place", "in_all", "waits", "word", "said"),
     [
-        (0, 5, 5, "waiting", "none of 5 put in place yet"),
-        (0, 5, 1, "waiting", "none of 5 put in place yet"),
-        (3, 5, 2, "part", "3 of 5 put in place"),
-        (3, 5, 0, "part", "3 of 5 put in place"),  # the others were thrown away
-        (5, 5, 0, "all", "5 of 5 put in place"),
-        (1, 1, 0, "all", "1 of 1 put in place"),
-        (0, 5, 0, "none", "none put in place"),
-        (0, 0, 0, "none", "none put in place"),  # nothing of it can be put in place
-        (1_200, 3_000, 9, "part", "1,200 of 3,000 put in place"),
+        (0, 5, 5, "waiting", "none of 5 applied yet"),
+        (0, 5, 1, "waiting", "none of 5 applied yet"),
+        (3, 5, 2, "part", "3 of 5 applied"),
+        (3, 5, 0, "part", "3 of 5 applied"),  # the others were thrown away
+        (5, 5, 0, "all", "5 of 5 applied"),
+        (1, 1, 0, "all", "1 of 1 applied"),
+        (0, 5, 0, "none", "none applied"),
+        (0, 0, 0, "none", "none applied"),  # nothing of it can be put in place
+        (1_200, 3_000, 9, "part", "1,200 of 3,000 applied"),
     ],
 )
 def test_the_word_and_the_line(in_place: int, in_all: int, waits: int, word: Landed, said: str) -> None:
@@ -46,7 +46,7 @@ def test_the_word_and_the_line(in_place: int, in_all: int, waits: int, word: Lan
 
 def test_the_word_alone_has_a_line_too() -> None:
     said = [landed.in_words(word, in_place=None, in_all=None) for word in WORDS]
-    assert said == ["none put in place yet", "all put in place", "some put in place, not all", "none put in place"]
+    assert said == ["none applied yet", "all applied", "some applied, not all", "none applied"]
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))

@@ -41,8 +41,8 @@ def test_applied_in_part_taken_back_and_proven(pair: Pair, project: Path) -> Non
     reaches(alice, identity, "waiting", 0, PLACEABLE)
     assert bob.client.apply(identity, paths=["notes.md", "src/app.py"])["ok"]
     reaches(alice, identity, "part", 2, PLACEABLE)
-    assert f"changes: 2 of {PLACEABLE} put in place" in alice.cli("status", identity)
-    assert f"changes: 2 of {PLACEABLE} put in place" in " ".join(alice.cli("sent").split())
+    assert f"changes: 2 of {PLACEABLE} applied" in alice.cli("status", identity)
+    assert f"changes: 2 of {PLACEABLE} applied" in " ".join(alice.cli("sent").split())
     assert bob.client.apply(identity, all=True, marked=True)["ok"]
     reaches(alice, identity, "all", PLACEABLE, PLACEABLE)
     assert bob.client.undo(identity)["ok"]
@@ -96,7 +96,7 @@ def test_what_lands_unasked_is_told_too_and_redacted_the_word_alone(pair: Pair, 
     alice, bob = pair
     identity = ran(pair, project, *CHANGES, apply="auto", results="redacted")
     reaches(alice, identity, "part", None, None)
-    assert "changes: some put in place, not all" in alice.cli("status", identity)
+    assert "changes: some applied, not all" in alice.cli("status", identity)
     bob.client.edit_trust(alice.email, {"apply": "review", "results": "full"}, confirm_unverified=True)
 
 

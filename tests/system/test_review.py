@@ -293,9 +293,9 @@ def test_the_command_line_shows_applies_and_takes_back(pair: Pair, project: Path
     assert "+print('new')" in shown and "marked:" in shown
     assert f"\n~/{project.relative_to(bob.home)}\n" in shown
     assert "src/app.py" in bob.cli("apply", short, "--all", "--dry-run") and not (project / "notes.md").exists()
-    assert "in place now: notes.md" in bob.cli("apply", short, "notes.md")
+    assert "applied: notes.md" in bob.cli("apply", short, "notes.md")
     assert (project / "notes.md").exists()
-    assert "taken back: notes.md" in bob.cli("undo", short)
+    assert "undone: notes.md" in bob.cli("undo", short)
     assert not (project / "notes.md").exists()
     assert bob.refused("apply", short)["code"] == 422
     assert bob.refused("apply", short, "no/such")["code"] == 404

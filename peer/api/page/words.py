@@ -114,11 +114,11 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
         add("care", "You are not asked again once you accepted a task: every permitted step is done at once.")
     if changes or "Bash" in tools:
         if scope.apply == "review":
-            add("yes", "What it changes in your folders waits until you have looked at it and put it in place.")
+            add("yes", "What it changes in your folders waits until you have looked at it and applied it.")
         else:
             add(
                 "care",
-                "What it changes in your folders is put in place when it has completed: code from such runs runs "
+                "What it changes in your folders is applied when it has completed: code from such runs runs "
                 "as you at your next build or test. Only what programs obey unasked waits for you.",
             )
     if "Bash" in tools and scope.toolchains != ("none",):

@@ -14,11 +14,11 @@ const WHAT = {
   renamed: "renamed",
   commits: "made by the run",
   folded: "a folder that tools generate",
-  dropped: "never put in place",
+  dropped: "never applied",
   unread: "could not be read",
 };
 
-/** Whether an entry can be put in place now. */
+/** Whether an entry can be applied now. */
 export const lands = (entry) => !(entry.landed || entry.never || entry.conflict || entry.change === "folded");
 
 /** Whether a diff of it may be had. */
@@ -53,7 +53,7 @@ export function change(given, { at, query, split }) {
       entry.change === "commits" ? plural(entry.count, "commit", "commits") : "",
       entry.count > 1 && entry.change !== "commits" ? plural(entry.count, "file", "files") : "",
       entry.kind === "file" && entry.change !== "deleted" ? bytes(entry.size) : "",
-      entry.landed ? "in place" : "",
+      entry.landed ? "applied" : "",
     ].filter(Boolean);
     const notes = [entry.conflict ? `Conflict: ${entry.conflict}` : "", ...(entry.never ? [] : entry.marks.map((mark) => `Marked: ${mark}`))].filter(Boolean);
     fill(name,

@@ -10,10 +10,10 @@ const LAYOUT = "dispatch-page-diff"; // what was chosen, in this browser: "split
 const WIDE = "(min-width: 75rem)";
 const UNFOLDED = { files: 12, lines: 400 }; // that are shown at once without being asked for
 
-/** How much of a change set is in place, in words. */
+/** How much of a change set is applied, in words. */
 function standing(told) {
   const parts = [];
-  if (told.in_place) parts.push(`${plural(told.in_place, "change is", "changes are")} in place`);
+  if (told.in_place) parts.push(`${plural(told.in_place, "change is", "changes are")} applied`);
   if (told.waits) parts.push(`${plural(told.waits, "change waits", "changes wait")} for you`);
   if (told.marked) parts.push(`${told.marked.toLocaleString()} of them marked`);
   if (told.conflicts) parts.push(`${plural(told.conflicts, "is", "are")} in conflict with changes of your own`);
@@ -55,7 +55,7 @@ export function changesCard(id, attempt, changed) {
     } catch (error) {
       fill(tools);
       fill(actions);
-      fill(facts, error.code === 410 ? "Nothing waits: they were thrown away." : "");
+      fill(facts, error.code === 410 ? "Nothing waits: they were discarded." : "");
       fill(list, error.code === 410 ? null : problem(error));
     }
   }
@@ -122,10 +122,10 @@ export function changesCard(id, attempt, changed) {
     const waits = told.entries.filter(lands);
     const unmarked = waits.filter((entry) => !entry.marks.length);
     fill(actions,
-      unmarked.length ? button(`Put in place all ${unmarked.length < waits.length ? "without a mark" : "of it"}`, () => apply({ all: true }), "primary") : null,
-      waits.length ? button("Put in place what is ticked", chosen) : null,
-      told.waits ? button("Throw away what waits", discard, "danger") : null,
-      told.in_place ? button("Take back what was put in place last", undo) : null);
+      unmarked.length ? button(`Apply all${unmarked.length < waits.length ? " without a mark" : ""}`, () => apply({ all: true }), "primary") : null,
+      waits.length ? button("Apply what is ticked", chosen) : null,
+      told.waits ? button("Discard what waits", discard, "danger") : null,
+      told.in_place ? button("Undo what was applied last", undo) : null);
   }
 
   function drawTools() {
@@ -194,7 +194,7 @@ export function changesCard(id, attempt, changed) {
   async function chosen() {
     const numbers = new Set([...list.querySelectorAll("input[name=change]:checked")].map((each) => Number(each.value)));
     if (!numbers.size) {
-      fill(said, h("p.care", {}, "Tick the changes that you want to put in place."));
+      fill(said, h("p.care", {}, "Tick the changes that you want to apply."));
       return;
     }
     await apply({ numbers: [...numbers] });
@@ -216,13 +216,13 @@ export function changesCard(id, attempt, changed) {
     const would = await post(`${at}/apply`, { ...asked, dry_run: true });
     if (would.irreversible.length) {
       const words = `The earlier versions are too large to keep: ${final(would.irreversible)}.`;
-      if (!(await confirm("Some of it cannot be taken back", words, "Put it in place all the same"))) return h("p.care", {}, "Nothing was changed.");
+      if (!(await confirm("Some of it cannot be undone", words, "Apply it anyway"))) return h("p.care", {}, "Nothing was changed.");
     }
     const done = await post(`${at}/apply`, asked);
-    if (!done.ok) return h("div.care", {}, h("p", {}, "Nothing was changed, because some of it cannot be put in place:"), reasons(done.refused));
+    if (!done.ok) return h("div.care", {}, h("p", {}, "Nothing was changed, because some of it cannot be applied:"), reasons(done.refused));
     return [
-      h("p.done", {}, `${plural(done.landed.length, "change is", "changes are")} in place.`),
-      done.irreversible.length ? h("p.care", {}, `These cannot be taken back: ${final(done.irreversible)}.`) : null,
+      h("p.done", {}, `${plural(done.landed.length, "change", "changes")} applied.`),
+      done.irreversible.length ? h("p.care", {}, `These cannot be undone: ${final(done.irreversible)}.`) : null,
       done.merge.map((command) => h("p.hint", {}, "To merge the commits into your current branch: ", h("code", {}, line(command)))),
     ];
   });
@@ -230,16 +230,16 @@ export function changesCard(id, attempt, changed) {
   const undo = () => decide(async () => {
     const done = await post(`${at}/undo`, { attempt });
     return [
-      h("p.done", {}, `${plural(done.undone.length, "change was", "changes were")} taken back.`),
+      h("p.done", {}, `${plural(done.undone.length, "change", "changes")} undone.`),
       done.ok ? null : h("div.care", {}, h("p", {}, "These stay as they are:"), reasons(done.refused)),
     ];
   });
 
   async function discard() {
-    if (!(await confirm("Throw away what waits?", "What is in place stays.", "Throw it away"))) return;
+    if (!(await confirm("Discard what waits?", "What is applied stays.", "Discard it"))) return;
     await decide(async () => {
       await post(`${at}/discard`, { attempt });
-      return h("p.done", {}, "Thrown away.");
+      return h("p.done", {}, "Discarded.");
     });
   }
 

@@ -181,7 +181,7 @@ export function dispatch({ id }) {
   function cancel() {
     const trouble = h("div");
     const stopIt = async () => {
-      const words = item.direction === "sent" ? "It is taken back. If it is running, the run is stopped." : "The run is stopped at once.";
+      const words = item.direction === "sent" ? "If it is running, the run is stopped." : "The run is stopped at once.";
       if (!(await confirm("Cancel this dispatch?", words, "Cancel it"))) return;
       await busy(trouble.previousSibling, trouble, async () => {
         try {

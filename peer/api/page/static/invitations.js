@@ -9,7 +9,7 @@ import { line, whole } from "./text.js";
 
 const PROGRESS = {
   not_mailed: "no mail was sent", mailed: "the mail is on its way", fetched: "arrived on their device",
-  accepted: "accepted", declined: "declined", withdrawn: "taken back", expired: "expired",
+  accepted: "accepted", declined: "declined", withdrawn: "withdrawn", expired: "expired",
 };
 
 export function invitations() {
@@ -80,7 +80,7 @@ export function invitations() {
       item.status === "open"
         ? [item.link ? copyable(item.link) : null,
            item.page ? [h("p.hint", {}, "A page that explains it to them. It does not prove who you are:"), copyable(item.page)] : null,
-           h("div.actions", {}, button("Take it back", async (event) => {
+           h("div.actions", {}, button("Withdraw it", async (event) => {
              await busy(event.currentTarget, wrong, () => remove(`/v1/invitations/${seg(item.token)}`));
              shown = "";
              await load();

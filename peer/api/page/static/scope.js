@@ -68,8 +68,8 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
     choice("radio", "approval", "auto", "No", "Once you have accepted a task, permitted steps run without asking.", { checked: before?.approval === "auto" }));
   const apply = h("fieldset", {},
     h("legend", {}, "What happens to changes in your folders?"),
-    choice("radio", "apply", "review", "They wait for you", "A run works on a view; you look, then put in place what you want.", { checked: (before?.apply ?? "review") === "review" }),
-    choice("radio", "apply", "auto", "Put in place when a run has completed", "Changes that programs would obey without asking still wait.", { checked: before?.apply === "auto" }));
+    choice("radio", "apply", "review", "They wait for you", "A run works on a view; you look, then apply what you want.", { checked: (before?.apply ?? "review") === "review" }),
+    choice("radio", "apply", "auto", "Applied when a run has completed", "Changes that programs would obey without asking still wait.", { checked: before?.apply === "auto" }));
   const toolchains = h("textarea", { id: "toolchains", rows: "2", spellcheck: "false", placeholder: "auto",
     value: before && before.toolchains !== "default" ? before.toolchains.join("\n") : "" });
   const network = h("textarea", { id: "network", rows: "2", spellcheck: "false", placeholder: "none",

@@ -170,11 +170,11 @@ export function stateOf(row) {
   return STATES[row.status] ?? line(row.status);
 }
 
-/** Return a rule of an `always` in words. */
+/** Return a rule of an `always` in words, spelled as the command line spells it. */
 export function rule(given) {
-  const reach = { prefix: ", also with further words", folder: ", and anything below it" }[given.reach] ?? "";
+  const reach = { prefix: ", or with further words", folder: ", or anything below it" }[given.reach] ?? "";
   const own = given.tool !== "Bash" && /^\$WORKSPACE\/(.+)$/.exec(given.pattern); // how rules spell the run's own folder
   return own
-    ? `${line(given.tool)}: ${lineExcerpt(own[1])}${reach}, in the run’s own folder`
-    : `${line(given.tool)}: ${lineExcerpt(given.pattern)}${reach}`;
+    ? `${line(given.tool)}(${lineExcerpt(own[1])})${reach}, in the run’s own folder`
+    : `${line(given.tool)}(${lineExcerpt(given.pattern)})${reach}`;
 }

@@ -81,14 +81,14 @@ function invitationRow(item) {
 const KINDS = {
   pending: ["decide", "Decide", "wants this done"],
   held: ["held", "Look at it", "the result waits until you send it"],
-  changes: ["changes", "Review", "changes wait to be put in place"],
+  changes: ["changes", "Review", "changes wait for your review"],
 };
 
 function dispatchRow(item) {
   const kind = item.status === "pending" ? "pending" : item.status === "held" ? "held" : "changes";
   const [name, action, words] = KINDS[kind];
   const deadline = due(item);
-  const what = kind === "changes" ? `${plural(item.changes_waiting, "change waits", "changes wait")} to be put in place` : words;
+  const what = kind === "changes" ? `${plural(item.changes_waiting, "change waits", "changes wait")} for your review` : words;
   return entry(name, `/dispatches/${encodeURIComponent(item.dispatch_id)}`, titleOf(item),
     [person(item.peer, kind === "pending" ? "" : "for "), kind === "pending" ? null : [" · ", what], deadline ? [" · ", deadline] : null], action);
 }
