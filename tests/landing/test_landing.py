@@ -357,7 +357,7 @@ def test_a_granted_file_is_all_of_its_view(world: World) -> None:
     granted_file(world)
     world.note("changed", b"", base=world.base("granted.txt"), sha256=world.blob(b"after"), size=5)
     other = world.change("beside.txt")
-    assert world.is_refused_whole(other.number) == ["a single file was granted, and this is not it"]
+    assert world.is_refused_whole(other.number) == ["only a single file was granted, and this is not it"]
 
 
 def test_a_granted_file_that_goes(world: World) -> None:
@@ -735,7 +735,7 @@ def test_a_journal_that_cannot_be_made(world: World) -> None:
     world.journal = world.folder / "missing" / "landing"
     world.add("new.txt")
     (reason,) = world.is_refused_whole()
-    assert reason.startswith("it was not put in place, because the record for undo cannot be written")
+    assert reason.startswith("it was not applied, because the record for undo cannot be written")
 
 
 def test_a_crash_and_then_the_folder_is_gone(world: World) -> None:

@@ -83,7 +83,7 @@ def test_so_many_and_no_more() -> None:
         ([{"url": A}], "twice"),
         ([{"url": f"{B}/"}, {"url": B}], "twice"),
         ([{"url": "http://b.example"}], "plain http"),
-        ([{"url": B, "token": "a b"}], "token of"),
+        ([{"url": B, "token": "a b"}], "token for"),
         ([{"url": B, "tokne": "b"}], "brokers"),
         ([{"url": f"https://{n}.example"} for n in range(MAX_BROKERS)], "brokers"),
     ],
@@ -106,5 +106,5 @@ def test_who_names_a_broker_means_that_one_alone(tmp_path: Any) -> None:
         assert found.sign_ins == (BrokerSignIn(url=given_, token=token),)
     shown = settings.shown(settings.load(folder))
     assert shown["brokers"] == [B] and "b" not in str(shown["token"])
-    with pytest.raises(Invalid, match="not set here"):
+    with pytest.raises(Invalid, match="cannot be set here"):
         settings.set_value(Settings(), "brokers", B)

@@ -124,7 +124,7 @@ def test_a_link_is_not_followed(folder: StateFolder, tmp_path: Path, name: str) 
 def test_a_missing_key_beside_a_device_set_is_said_and_not_made_again(folder: StateFolder, name: str) -> None:
     create(folder)
     (folder.path / name).unlink()
-    with pytest.raises(Invalid, match="not whole") as refused:
+    with pytest.raises(Invalid, match="incomplete") as refused:
         identity.load(folder)
     assert "backup" in refused.value.fix
     with pytest.raises(Conflict):

@@ -68,7 +68,7 @@ def test_what_another_user_put_there_is_refused(folder: StateFolder, name: str) 
 def test_what_is_of_another_kind_is_refused(folder: StateFolder, make: Callable[[Path], None]) -> None:
     folder.store.unlink()
     make(folder.store)
-    with pytest.raises(Forbidden, match=f"{folder.store} is (no file|a symbolic link)"):
+    with pytest.raises(Forbidden, match=f"{folder.store} is (not a file|a symbolic link)"):
         located(folder)
     assert folder.repair() == []
 

@@ -30,4 +30,4 @@ def test_without_granted_folders_or_with_one_that_is_gone_nothing_is_taken_unask
     free = placed(CLEAR, [], there=[])
     assert (free.pinned, free.cwd, free.granted) == (False, PARSER, False)
     gone = placed(NOTHING, [SHOP], there=[])
-    assert (gone.pinned, gone.cwd) == (False, None) and "gone" in gone.reason
+    assert (gone.pinned, gone.cwd) == (False, None) and "no longer exists" in gone.reason

@@ -214,7 +214,7 @@ def test_programs_one_by_one(bob: Home) -> None:
     key.chmod(0o755)
     (programs / "key").symlink_to(key)
     found = bob.find()
-    assert found.labels() == ["2 programs of ~/.local/bin"]
+    assert found.labels() == ["2 programs in ~/.local/bin"]
     seen = parts(found)
     assert {at for at in seen if at.startswith(str(programs))} == {f"{programs}/just", f"{programs}/ruff"}
     assert seen[f"{programs}/ruff"] == f"{tool}/bin/ruff"
@@ -257,7 +257,7 @@ def test_detection_is_bounded(bob: Home) -> None:
         bob.file(f"p{number:02}/.venv/pyvenv.cfg", f"home = {bob.home}/.pyenv/versions/3.{number}.0/bin\n")
     found = bob.find()
     assert len(found.parts()) <= 96 and len(found.not_seen) <= 12
-    assert "a run sees at most 96" in found.not_seen[0]
+    assert "it sees at most 96" in found.not_seen[0]
 
 
 def test_settings_inside_a_layout_keep_it_from_being_seen(bob: Home) -> None:
