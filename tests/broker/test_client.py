@@ -508,7 +508,7 @@ async def test_certificates_in_a_pipe_are_not_waited_for(
     """Seen to hang."""
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setenv(variable, str(tmp_path / "pipe"))
-    with pytest.raises(Invalid, match=f"{variable} is .*pipe, which is no {wanted}"):
+    with pytest.raises(Invalid, match=f"{variable} is .*pipe, which is not a {wanted}"):
         async with BrokerClient("https://localhost:1", author=who):
             pass
 

@@ -54,7 +54,7 @@ MISTAKES = [
     ("status 8", "'8' is not a dispatch id", "4 or more of the first or last characters that `dispatch inbox` shows"),
     (f"send {BOB} hi --meta ticket", "--meta takes KEY=VALUE, not 'ticket'", "`dispatch send --help`"),
     (f"send {BOB} hi --background @notes.md", "there is no file notes.md", "check the path"),
-    ("approve abcd5555", "no tool call of abcd5555 waits for an answer", "`dispatch approvals`"),
+    ("approve abcd5555", "no tool call of abcd5555 is waiting for an answer", "`dispatch approvals`"),
     ("deny abcd5555 toolu_x", "abcd5555 has no open request 'toolu_x'", "`dispatch approvals`"),
     ("approve 12345678", "no dispatch '12345678' is known here", "`dispatch inbox --json`"),
     ("approve aaaa7777", "is one that you sent: carol@example.org decides", "follow it: `dispatch watch aaaa7777`"),

@@ -10,7 +10,7 @@ from cli.scope_options import given_scope, powerful_grants
 @pytest.mark.parametrize(
     ("flags", "current", "found"),
     [
-        ({"network": "a.example,packages"}, None, ["the network: a.example", "packages that lock files name"]),
+        ({"network": "a.example,packages"}, None, ["the network: a.example", "packages named in lock files"]),
         ({"network": "a.example,b.example"}, {"network": ["a.example"]}, ["the network: b.example"]),
         ({"network": "none"}, {"network": ["a.example"]}, []),
         ({}, None, []),

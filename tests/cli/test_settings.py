@@ -135,7 +135,7 @@ def test_a_link_in_place_of_a_secret_is_not_followed(folder: StateFolder, tmp_pa
 def test_a_pipe_in_place_of_a_secret_does_not_hang(folder: StateFolder) -> None:
     folder.create()
     os.mkfifo(folder.config, 0o600)
-    with pytest.raises(Forbidden, match="is no file"):
+    with pytest.raises(Forbidden, match="is not a file"):
         read_private(folder.config)
 
 
