@@ -25,9 +25,9 @@ _PATH_SHOWN = 200
 _REPLY_SHOWN = 2_000
 """Characters of a reply in a form."""
 
-LOOK = "the person sees each as a diff on the local page, or in a terminal with `dispatch changes {} --diff`"
+LOOK = "the person sees each as a diff on the local page, or in a terminal: `dispatch changes {}` with --diff"
 
-LOOK_FIRST = "what would be sent, in full, in a terminal: `dispatch release {} --show`"
+LOOK_FIRST = "what would be sent, in full, in a terminal: `dispatch release {}` with --show"
 
 
 async def changes(client: AsyncClient, identity: str, after: int) -> Document:

@@ -161,7 +161,7 @@ async def test_an_approval_of_what_another_session_was_shown_is_nobodys(pair: Pa
     answer = {"dispatch_id": dispatch_id, "request_id": row["request_id"]}
     async with session(bob) as host:
         error = await host.refused("dispatch_act", action="approve", **answer)
-        assert "was not shown" in error["message"] and 'action="watch"' in error["fix"]
+        assert "has not been shown" in error["message"] and 'action="watch"' in error["fix"]
         (shown,) = (await host.ok("dispatch_pending_approvals"))["approvals"]
         assert (
             shown["request_id"] == row["request_id"]
@@ -282,7 +282,7 @@ async def test_what_a_person_agrees_to_in_the_form_is_done(world: World, pair: P
         )
         assert wide["scopes"]["tools"] == ["Read", "Write", "Bash"]
         assert "tool Write" in host.forms[1][0]
-        assert "Without asking, since you always allowed it: Bash(echo one)" in host.forms[1][0]
+        assert "Bash(echo one), or with more words after it" in host.forms[1][0]
 
         carol = await trio.to_thread.run_sync(world.person, f"carol{mode[:2]}")
         invited = await trio.to_thread.run_sync(carol.client.invite, bob.email)

@@ -121,7 +121,7 @@ def test_another_root_key_for_a_known_contact_is_refused(tmp_path: Path) -> None
             made = impostor.step(lambda tx: inviting.invite(tx, bob.user))
             bob.step(lambda tx: granting.revoke(tx, alice.user))
             bob.step(lambda tx: inviting.on_invitation(tx, made.row.raw))
-            with pytest.raises(Forbidden, match="another root key"):
+            with pytest.raises(Forbidden, match="a different root key"):
                 accept_invitation(bob, made.row.token)
         assert contacts.get(bob.db, alice.user).root == alice.context.identity.root  # type: ignore[union-attr]
 
@@ -198,7 +198,7 @@ def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, 
     assert invitations.get(alice.db, later).status == "withdrawn"  # type: ignore[union-attr]
     # The list was quicker than the answer to the withdrawal itself: no error. Seen to fail as "withdrawn already".
     alice.step(lambda tx: inviting.withdraw(tx.db, later))
-    with pytest.raises(Conflict, match="withdrawn already"):
+    with pytest.raises(Conflict, match="already withdrawn"):
         alice.step(lambda tx: inviting.get_withdrawable(tx.db, later))
 
 

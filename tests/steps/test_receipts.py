@@ -171,11 +171,11 @@ SWAPS: dict[str, tuple[Swap, str]] = {
     "another result": (lambda r, o, a: replace(r, result=o.result), "the result is about another dispatch"),
     "device-sets swapped": (
         lambda r, o, a: replace(r, sender=r.recipient, recipient=r.sender),
-        "sender's device-set is another user's",
+        "sender's device-set belongs to a different user",
     ),
     "one's device-set twice": (
         lambda r, o, a: replace(r, recipient=r.sender),
-        "recipient's device-set is another user's",
+        "recipient's device-set belongs to a different user",
     ),
     "dispatch and result swapped": (
         lambda r, o, a: replace(r, dispatch=r.result, result=r.dispatch),

@@ -72,7 +72,7 @@ def test_a_dispatch_goes_to_the_edges_device_and_refers_to_one_that_is_known(pai
         return alice.step(lambda tx: sending.compose(tx, draft)).row.dispatch_id
 
     before = alice.dump()
-    with pytest.raises(Invalid, match="another device"):
+    with pytest.raises(Invalid, match="a different device"):
         compose(device=alice.device)
     with pytest.raises(NotFound):
         compose(parent=alice.context.new_id())

@@ -171,7 +171,7 @@ async def test_a_refusal_of_a_head_is_said() -> None:
     async with internet() as there, served(there.proxy()) as port:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 403 only HTTPS leaves")
+        assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 403 only HTTPS can leave")
         await stream.aclose()
 
 
