@@ -175,7 +175,7 @@ def test_from_the_mail_to_the_first_result(
         bob.did("pasted the join command")
         bob.sign_in()
         assert f"{ALICE} wants to be able to dispatch" in plain(bob.shell.until("Which? [1/2/3/4/5] "))
-        assert "on their device since" in alice.shell.run("dispatch invitations")
+        assert "on their device" in alice.shell.run("dispatch invitations")
         alice.did("looked how far it is")
         parser = bob.home / "parser"
         parser.mkdir()
