@@ -14,15 +14,13 @@ from tests.page.browser import chromium, tab
 from tests.page.scene import set_up, settled
 from tests.system.world import World
 
-WIDTH, HEIGHT = 1120, 800
+WIDTH, HEIGHT = 1200, 800
 _DRAW = """async ([width, height]) => {
     const styles = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules].map((rule) => rule.cssText));
     const body = document.body.cloneNode(true);
     body.querySelectorAll("script, link, template, [hidden]:not(svg)").forEach((each) => each.remove());
-    for (const image of body.querySelectorAll("img")) {
-        const drawn = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
-        image.setAttribute("src", `data:image/svg+xml;base64,${btoa(String.fromCharCode(...drawn))}`);
-    }
+    const icon = await (await fetch(new URL("icon.svg", document.styleSheets[0].href))).text();
+    const sheet = styles.join("\\n").replaceAll('url("icon.svg")', `url("data:image/svg+xml;base64,${btoa(icon)}")`);
     const make = (space, name, ...inside) => {
         const made = document.createElementNS(space, name);
         made.append(...inside);
@@ -30,7 +28,7 @@ _DRAW = """async ([width, height]) => {
     };
     const html = (name, ...inside) => make("http://www.w3.org/1999/xhtml", name, ...inside);
     const svg = (name, ...inside) => make("http://www.w3.org/2000/svg", name, ...inside);
-    const page = html("html", html("head", html("style", styles.join("\\n"))), body);
+    const page = html("html", html("head", html("style", sheet)), body);
     for (const { name, value } of document.documentElement.attributes) page.setAttribute(name, value);
     const frame = svg("foreignObject", page);
     frame.setAttribute("width", width);
@@ -56,6 +54,7 @@ def main(file: Path) -> None:
                 shown.open(scene.waiting)
                 settled(shown)
                 shown.page.locator(".approval button:enabled").first.wait_for()
+                shown.page.locator(".approval .is-keyword").first.wait_for()  # the colours come after the call
                 drawn = shown.page.evaluate(_DRAW, [WIDTH, HEIGHT]).replace(str(scene.bob.home), "/home/bob")
                 file.write_text(f"{drawn}\n", "utf-8")
         finally:

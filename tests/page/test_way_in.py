@@ -193,7 +193,7 @@ def test_from_the_mail_to_the_first_result(
         identity = json.loads(plain(listed))["dispatches"][0]["dispatch_id"][-8:]
         shown = plain(bob.shell.run(f"dispatch accept {identity}"))
         bob.did("accepted")
-        assert f"runs in {parser}; {ALICE} gets the result" in shown, shown
+        assert f"runs in ~/parser; {ALICE} gets the result" in shown, shown
         assert "The build fails because of a tab." in plain(alice.shell.until(PROMPT))
         assert len(bob.actions) <= MOST_ACTIONS and len(alice.actions) <= MOST_ACTIONS, (bob.actions, alice.actions)
     finally:

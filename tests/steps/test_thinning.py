@@ -461,7 +461,9 @@ def test_a_recipient_reports_no_more_than_there_is_room_for(pair: Pair, small: i
     assert (document["status"], document["result"]["reply"]) == ("completed", "ok")
     assert [file["withheld"] for file in document["result"]["files"]] == [True]
     assert dispatches.awaited_files(alice.db) == []
-    assert document["events"][-1]["status"] == "files_left_out" and "already take up" in document["events"][-1]["detail"]
+    assert (
+        document["events"][-1]["status"] == "files_left_out" and "already take up" in document["events"][-1]["detail"]
+    )
     # Some of its events are no use in a receipt: it is the one without any.
     proven = receipts.verify(gather(alice.db, alice.context.identity.device_set, second))
     assert (proven.complete, proven.missing) == (False, 4)

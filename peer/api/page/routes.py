@@ -216,7 +216,7 @@ class PageRoutes:
         }
 
     async def preview(self, request: Request) -> Reply:
-        """Return what a scope would permit: {permits: [{weight, text}], needs_confirmation, registries}."""
+        """Return what a scope would permit: {permits: [{weight, text, about}], needs_confirmation, registries}."""
         body = msgspec.structs.asdict(await body_of(request, PreviewBody))
         peer = body.pop("peer")
         scope, powerful, rules = await self._node.trust.preview(peer, body)

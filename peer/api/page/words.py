@@ -60,20 +60,21 @@ def choices(installed: Sequence[McpServer]) -> list[Document]:
 
 
 def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Document]:
-    """Return what a scope permits `peer` to do, as [{text, weight}]; weight is "yes", "no" or "care".
+    """Return what a scope permits `peer` to do, as [{text, weight, about}]; weight is "yes", "no" or "care".
 
+    `about`: what a run "may" do, what its person is "asked", or what the other side is "told" and the limits.
     `rules`: the stored `always` rules that act in it.
     """
     lines: list[Document] = []
 
-    def add(weight: str, text: str) -> None:
-        lines.append({"weight": weight, "text": text})
+    def add(weight: str, text: str, about: str = "may") -> None:
+        lines.append({"weight": weight, "text": text, "about": about})
 
     tools = set(scope.tools)
     looks = tools & {"Read", "Glob", "Grep"}
     changes = tools & {"Write", "Edit"}
     where = f"in {_listed(list(scope.paths))}" if scope.paths else "in the one folder that you confirm each time"
-    add("yes", f"{peer} may send you tasks. Each waits until you accept it.")
+    add("yes", f"{peer} may send you tasks. Each waits until you accept it.", "asked")
     if looks:
         add("yes", f"The agent may {_listed([TOOLS[tool][1] for tool in scope.tools if tool in looks])} {where}.")
     else:
@@ -100,39 +101,46 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
         add(
             "yes",
             "You are not asked before its steps. What it did and found is sent only once you have looked at it.",
+            "asked",
         )
         if scope.mcp_servers:
-            add("yes", "Before each use of a connected service you are asked; no answer within two minutes means no.")
+            add(
+                "yes",
+                "Before each use of a connected service you are asked; no answer within two minutes means no.",
+                "asked",
+            )
         for rule in rules:
-            add("care", f"Without asking, since you always allowed it: {rule_text(rule)}.")
+            add("care", f"Without asking, since you always allowed it: {rule_text(rule)}.", "asked")
     elif scope.approval == "manual":
         every = "every other step" if rules else "every single step"
-        add("yes", f"You are asked before {every}; no answer within two minutes means no.")
+        add("yes", f"You are asked before {every}; no answer within two minutes means no.", "asked")
         for rule in rules:
-            add("care", f"Without asking, since you always allowed it: {rule_text(rule)}.")
+            add("care", f"Without asking, since you always allowed it: {rule_text(rule)}.", "asked")
     else:
-        add("care", "You are not asked again once you accepted a task: every permitted step is done at once.")
+        add("care", "You are not asked again once you accepted a task: every permitted step is done at once.", "asked")
     if changes or "Bash" in tools:
         if scope.apply == "review":
-            add("yes", "What it changes in your folders waits until you have looked at it and applied it.")
+            add("yes", "What it changes in your folders waits until you have looked at it and applied it.", "asked")
         else:
             add(
                 "care",
                 "What it changes in your folders is applied when it has completed: code from such runs runs "
                 "as you at your next build or test. Only what programs obey unasked waits for you.",
+                "asked",
             )
     if "Bash" in tools and scope.toolchains != ("none",):
         add("yes", _toolchains(scope.toolchains))
-    add("yes", _results(scope, peer))
+    add("yes", _results(scope, peer), "told")
     budget = scope.budget
     add(
         "yes",
         f"At most {scope.max_per_day:,} {'task' if scope.max_per_day == 1 else 'tasks'} a day; each may take "
         f"{budget.minutes:,} minutes, {budget.turns:,} turns of the agent, {budget.usd:g} US dollars of your model "
         f"account, and return {budget.output_bytes // MB:,} MB.",
+        "told",
     )
     if scope.expires is None:
-        add("yes", "It holds until you end it. You can pause or revoke it at any moment.")
+        add("yes", "It holds until you end it. You can pause or revoke it at any moment.", "told")
     return lines
 
 

@@ -153,8 +153,9 @@ for (const kind of OPENED) {
 changes.addEventListener("notifications", () => live.report());
 live.addEventListener("online", ({ detail }) => {
   const away = state.hasIdentity
-    ? "The daemon on this machine does not answer. This page continues by itself when it is back."
-    : "The daemon is starting. This page continues by itself.";
+    ? ["The daemon on this machine does not answer. If it has stopped, start it: ", h("code", {}, "dispatch-daemon"), ". This page continues by itself when it is back."]
+    : ["The daemon is starting. This page continues by itself."];
+  document.body.classList.toggle("away", !detail);
   banner(detail ? "" : away);
 });
 document.addEventListener("visibilitychange", () => {

@@ -154,7 +154,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
           h("div.choice", {},
             h("input", { type: "radio", name: `${id}-rule`, value: String(index), id: `${id}-rule-${index}`, checked: index === 0 }),
             h("label", { for: `${id}-rule-${index}` }, h("code", {}, rule(each)))))),
-      h("p.hint", {}, "Nothing is stored yet. ", h("kbd", {}, "2"), " stores it; ", h("kbd", {}, "3"), " applies it to this run only. ",
+      h("p.hint", {}, "Nothing is stored yet. “Store this rule” keeps it; “For this run” ends with the run. ",
         button("Back", () => choose(false), "plain")));
     choosing.querySelector("input").focus({ preventScroll: true });
     arm();
@@ -177,7 +177,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
     saysAll(call) ? raw(call) : null,
     h("details.note", {}, h("summary", {}, "Deny with a note"),
       h("label", { for: `${id}-note` }, "Note with a denial"), note,
-      h("p.hint", { id: `${id}-note-hint` }, "The agent and the sender read it. ", h("kbd", {}, "4"), " denies.")),
+      h("p.hint", { id: `${id}-note-hint` }, "The agent and the sender read it. It goes with “Deny”.")),
     h("div.bar", {},
       h("p.brief", { "aria-hidden": "true" }, words.verb, " ", line(words.what)),
       trouble,
@@ -205,7 +205,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
   const tick = setInterval(count, 500);
   function count() {
     const seconds = Math.max(0, Math.ceil((ends - performance.now()) / 1000));
-    left.textContent = seconds >= 60 ? `${Math.floor(seconds / 60)} min ${seconds % 60} s left` : `${seconds} s left`;
+    left.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")} left`;
     left.classList.toggle("soon", seconds <= 20);
     if (seconds === 0) able(false);
   }

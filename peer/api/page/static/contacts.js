@@ -168,14 +168,16 @@ export function contact({ peer }) {
       await load();
     };
     const edit = async (event) => {
-      await busy(event.currentTarget, trouble, async () => {
+      const pressed = event.currentTarget;
+      await busy(pressed, trouble, async () => {
         const options = await choices();
         const close = () => {
           editor.replaceChildren();
-          permits.hidden = false;
+          permits.hidden = pressed.hidden = false;
+          pressed.focus();
         };
         editor.replaceChildren(editForm(row, options, close, revoke));
-        permits.hidden = true; // the form shows what it would permit, in the same words
+        permits.hidden = pressed.hidden = true; // the form shows what it would permit, in the same words
         editor.querySelector("input")?.focus();
       });
     };

@@ -85,7 +85,7 @@ export function dispatch({ id }) {
   const place = h("div", {}, h("h1", {}, "Dispatch"), h("p.quiet", {}, "Loading…"));
   const head = h("div");
   const said = h("div", { role: "status" });
-  const controls = h("div");
+  const controls = h("div.controls");
   const decide = h("div");
   const cardsPlace = h("div.cards");
   const outcome = h("div");
@@ -192,7 +192,7 @@ export function dispatch({ id }) {
         }
       });
     };
-    return h("div.actions.below", {}, button("Cancel it", stopIt), trouble);
+    return h("div", {}, button("Cancel it", stopIt, "plain.still"), trouble);
   }
 
   async function decided(words, error = null) {

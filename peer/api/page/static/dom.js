@@ -88,11 +88,13 @@ export function withCode(words) {
 
 /** What went wrong and what helps, read aloud. */
 export function problem(error) {
+  // Code 0: nobody answers, which the banner says for all of the page (app.js).
   return h(
-    "div.problem",
+    error.code === 0 ? "div.problem.unanswered" : "div.problem",
     { role: "alert" },
     h("p", {}, capital(error.message || String(error))),
     error.fix ? h("p.hint", {}, "What helps: ", withCode(error.fix)) : null,
+    error.code === 0 ? h("p.meanwhile", {}, "Not available until it is back.") : null,
   );
 }
 

@@ -83,10 +83,11 @@ export function built(parts) {
   return all(parts, 0);
 }
 
-/** A reply of a dispatch: as it was written at once, and as what it means as soon as that is known. */
+/** A reply of a dispatch: as what it means, once that is known; as it was written where it is not, or takes a second. */
 export function replyView(id, text) {
   const raw = long(text, MOST, "pre.prose");
-  const element = h("div.reply", {}, raw);
+  // Its place is kept meanwhile, so that nothing jumps, and Markdown does not flash by as signs.
+  const element = h("div.reply.unread", {}, raw);
   (async () => {
     let tree = null;
     try {
@@ -94,6 +95,7 @@ export function replyView(id, text) {
     } catch {
       // It stays as it was written.
     }
+    element.classList.remove("unread");
     if (!tree) return;
     const read = h("div.markdown", {}, built(tree.parts));
     const turn = h("button.plain.turn", { type: "button", "aria-pressed": "false", on: { click: () => show(turn.getAttribute("aria-pressed") !== "true") } }, "As it was written");

@@ -6,10 +6,18 @@ import { line } from "./text.js";
 
 const MB = 1024 * 1024;
 
-export function permitsList(permits) {
-  const words = { yes: "", no: "Not: ", care: "Note: " };
-  return h("ul.permits", {}, permits.map((each) =>
-    h("li", { "data-weight": each.weight }, words[each.weight] ? h("strong", {}, words[each.weight]) : null, each.text)));
+const SUBJECTS = { may: "What a run may do", asked: "What you are asked", told: "What they are told, and limits" };
+
+/** What an edge permits, by subject; what deserves a second look has a mark. `level`: of the subjects' headings. */
+export function permitsList(permits, level = 3) {
+  return h("div.permits", {}, Object.entries(SUBJECTS).map(([about, title]) => {
+    const lines = permits.filter((each) => each.about === about);
+    return lines.length
+      ? h("div", {}, h(`h${level}`, {}, title), h("ul", {}, lines.map((each) =>
+          h("li", { "data-weight": about === "told" && each.weight === "yes" ? "fact" : each.weight },
+            each.weight === "care" ? h("span.unseen", {}, "Note: ") : null, each.text))))
+      : null;
+  }));
 }
 
 /** The fields of an edge as the API takes them. */
@@ -172,7 +180,7 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
       const told = await post("/v1/page/preview", { peer, ...now });
       if (mine !== asked) return;
       named = { network: asking, registries: told.registries };
-      fill(preview, h("h3", {}, "This would permit"), permitsList(told.permits));
+      fill(preview, h("h3", {}, "This would permit"), permitsList(told.permits, 4));
     } catch (error) {
       if (mine === asked) fill(preview, problem(error));
     }

@@ -30,6 +30,17 @@ const SWITCHES = { lan: ["on", "off"], map_port: ["on", "off"], approval_ui: ["p
 /** Set one setting of this machine; return {key, value}. */
 export const changeSetting = (name, value) => patch("/v1/page/settings", { key: name, value });
 
+/** Buttons that lead to the groups: an address with a fragment would be another view to the page. */
+function index(groups) {
+  const lead = (section) => () => {
+    const heading = section.querySelector("h2");
+    heading.focus({ preventScroll: true });
+    section.scrollIntoView();
+  };
+  return h("div.tabs.index", { role: "group", "aria-label": "Groups of settings" },
+    groups.map(([title, section]) => button(title, lead(section), "tab")));
+}
+
 export function settings() {
   const place = h("div", {}, h("p.quiet", {}, "Loading…"));
   const trouble = h("div");
@@ -131,7 +142,8 @@ export function settings() {
       all.delete("notifications");
       const groups = GROUPS.map(([title, names]) => [title, names.map((name) => [all.get(name), all.delete(name)][0]).filter(Boolean)]);
       if (all.size) groups.push(["More", [...all.values()]]);
-      fill(place, groups.map(([title, items]) => h("section.card", {}, h("h2", {}, title), h("ul.settings", {}, items.map(one)))));
+      const sections = groups.map(([title, items]) => h("section.card", {}, h("h2", { tabindex: "-1" }, title), h("ul.settings", {}, items.map(one))));
+      fill(place, index(groups.map(([title], place) => [title, sections[place]])), sections);
     } catch (error) {
       fill(place, problem(error));
     }

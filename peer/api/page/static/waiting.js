@@ -62,7 +62,7 @@ async function readTasks() {
     try {
       tasks.set(id, titleOf(await get(`/v1/page/dispatches/${encodeURIComponent(id)}`)));
     } catch {
-      tasks.set(id, "A run");
+      // Asked again with the next news; until then it is "A run".
     }
   }));
   if (tasks.size > 500) tasks.clear();
@@ -149,7 +149,8 @@ export function waiting() {
     fill(
       note,
       open
-        ? h("p.quiet", {}, open === 1 ? "One call waits. Keys 1 to 5 answer it." : `${open} calls wait. Keys 1 to 5 answer the marked one.`)
+        ? h("p.quiet", {}, open === 1 ? "One call waits." : `${open} calls wait.`,
+            h("span.by-keys", {}, open === 1 ? " Keys 1 to 5 answer it." : " Keys 1 to 5 answer the marked one."))
         : open === 0 && !others
         ? h("div.empty", {}, h("p", {}, "Nothing waits for you."), h("p.quiet", {}, "Calls to answer, new tasks, and results and changes to review appear here."),
             h("p", {}, h("a.button", { href: "/inbox" }, "To the inbox")))
