@@ -34,5 +34,5 @@ def test_without_a_limit_it_is_all_that_is_left() -> None:
 
 
 def test_a_page_begins_after_a_row_that_is_there() -> None:
-    with pytest.raises(NotFound, match="the list no longer contains .d."):
+    with pytest.raises(NotFound, match=r"the list no longer contains .d."):
         page_of([{"id": "a"}], lambda row: str(row["id"]), limit=1, before="d")
