@@ -29,7 +29,7 @@ def test_from_nothing_to_the_inbox(world: World, new_tab: Opener) -> None:
     (zoe.home / "code" / "parser").mkdir()
     for words in (["inbox"], ["send", "a@example.org", "x"], ["whoami"]):
         error = zoe.refused(*words)
-        assert error["code"] == 401 and "`dispatch setup`" in error["fix"] and "login --broker URL" in error["fix"]
+        assert error["code"] == 401 and "`dispatch setup`" in error["fix"] and "`dispatch open`" in error["fix"]
 
     tab = new_tab(zoe)
     page = tab.page

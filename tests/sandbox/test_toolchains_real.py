@@ -180,7 +180,7 @@ async def test_a_program_of_ones_own_is_seen_and_a_script_is_not(person: Person)
     (programs / "deploy").write_text("#!/bin/sh\nexport TOKEN=hunter2\n")
     (programs / "deploy").chmod(0o755)
     found = detect([person.project], ["auto"], machine(person))
-    assert found.labels() == ["1 program of ~/.local/bin"]
+    assert found.labels() == ["1 program in ~/.local/bin"]
     said = await by_claude(person, with_toolchains(person, found), f"shout it works; ls {programs}; cat {programs}/*")
     assert "it works" in said and "deploy" not in said and "hunter2" not in said
 

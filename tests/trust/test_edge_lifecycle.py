@@ -32,7 +32,7 @@ def test_what_is_not_listed_is_a_conflict(status: Status, event: Event) -> None:
 def test_what_cannot_be_is_said_in_english() -> None:
     """Seen to fail with "a trust edge that is paused cannot pause"."""
     for status, event, words in (
-        ("paused", "pause", "the trust edge is paused already"),
+        ("paused", "pause", "the trust edge is already paused"),
         ("active", "resume", "the trust edge is active: it cannot be resumed"),
         ("expired", "edit", "the trust edge is expired: it cannot be edited"),
     ):

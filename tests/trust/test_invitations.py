@@ -40,7 +40,7 @@ def test_an_invitation_ends_at_its_expiry() -> None:
         invitation_lifecycle.check_open("open", expires=1000, now=1000)
     with pytest.raises(Conflict) as refused:
         invitation_lifecycle.check_open("accepted", expires=1000, now=999)
-    assert "accepted already" in refused.value.message
+    assert "already accepted" in refused.value.message
     assert invitation_lifecycle.LIFETIME_MS == 7 * 24 * 60 * 60 * 1000
 
 

@@ -143,7 +143,7 @@ def test_no_tools_are_ever_picked_for_the_person(typed: str | list[str]) -> None
 
 
 def test_a_grant_without_tools_is_refused() -> None:
-    with pytest.raises(Invalid, match="not chosen"):
+    with pytest.raises(Invalid, match="no tools were chosen"):
         grants.grant(ScopeInput(approval="auto"), installed=[], now=NOW)
 
 
