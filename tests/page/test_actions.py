@@ -190,7 +190,7 @@ def test_health_says_what_is_broken_and_what_helps(pair: Pair, new_tab: Opener) 
         tab.page.get_by_role("button", name="Check again").click()
         expect(part).to_have_attribute("data-ok", "yes")
         assert part.locator(".fix").count() == 0
-        assert set(tab.page.locator(".checks li strong").all_inner_texts()) >= {"permissions", "broker", "sandbox"}
+        assert set(tab.page.locator(".checks li strong").all_inner_texts()) >= {"Permissions", "Broker", "Sandbox"}
     finally:
         bob.state.path.chmod(0o700)
 

@@ -78,7 +78,7 @@ def test_always_stores_the_rule_it_named_and_it_can_be_taken_back(people: People
 def test_a_rule_that_was_not_offered_is_named_as_it_was_typed(number: str, people: People) -> None:
     dispatch_id, call = people.running(bash("echo rule"))
     error = people.bob.refused("approve", dispatch_id, call["request_id"], "--always", "--rule", number)
-    assert error["code"] == 422 and f"rule {number} " in error["message"]
+    assert error["code"] == 422 and f"rule {number}:" in error["message"]
 
 
 def test_always_and_session_exclude_each_other(people: People) -> None:
