@@ -41,6 +41,6 @@ async def test_reading_and_following_a_thinned_dispatch(pair: Pair, tmp_path: Pa
     assert (watched["status"], watched["reply"]) == ("completed", "done")
     for document, result in ((read, read["result"]), (watched, watched)):
         assert "removed on" in document["removed"] and "this machine's retention rules" in document["removed"]
-        assert result["receipt"]["complete"] is False and "without them" in result["receipt"]["why"]
+        assert result["receipt"]["complete"] is False and "does not include them" in result["receipt"]["why"]
         assert [file["name"] for file in result["files"]] == ["made.txt"]
     assert "fetch" not in watched, "there is nothing to fetch"
