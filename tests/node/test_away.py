@@ -124,7 +124,7 @@ async def test_a_failure_is_tried_again_then_said_once(
         ntfy.answers = list(answers)
         told.note("arrived", ALICE, f"{answers} a")
         await ntfy.wait(len(answers))
-        last = f"answers {answers[-1]}"
+        last = f"answered {answers[-1]}"
         await until(partial(says, told, last))
     (problem,) = told.problems
     assert "notify_url" in problem.message and "a-topic" not in problem.message and "dispatch config" in problem.fix
