@@ -154,7 +154,7 @@ def test_one_call_too_many_at_a_time_is_refused(pair: Pair) -> None:
         first = host.hear()
         error = first["result"]["structuredContent"]
         assert first["result"]["isError"] and (error["code"], MAX_CALLS) == (429, 32)
-        assert "32 calls" in error["message"] and "wait" in error["fix"]
+        assert "32 tool calls" in error["message"] and "wait" in error["fix"]
         bob.client.decline(dispatch_id)
         others = [host.hear() for _ in range(MAX_CALLS)]
         assert {first["id"], *(answer["id"] for answer in others)} == asked
