@@ -45,10 +45,10 @@ def run(home: Path, line: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_closed_and_full_streams_are_no_bug(tmp_path: Path, line: str, code: int) -> None:
-    """Seen as a traceback and "a bug of dispatch"."""
+    """Seen as a traceback and "a bug in dispatch"."""
     done = run(tmp_path, line)
     assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr and "bug of dispatch" not in done.stderr
+    assert "Traceback" not in done.stderr and "bug in dispatch" not in done.stderr
     if "full" in line:
         said = "error 503: can't write: No space left on device\n"
         assert done.stderr == said + "fix: free some space, or send the output elsewhere\n"
@@ -78,7 +78,7 @@ def test_a_daemon_without_streams_serves_and_stops(tmp_path: Path, closed: str) 
         daemon.kill()
         daemon.wait()
     said = (tmp_path / "errors").read_text()
-    assert "Traceback" not in said and "bug of dispatch" not in said and "error" not in said
+    assert "Traceback" not in said and "bug in dispatch" not in said and "error" not in said
 
 
 @pytest.mark.parametrize("to", ["| true", "> /dev/full"])

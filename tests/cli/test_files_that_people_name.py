@@ -44,7 +44,7 @@ def test_what_is_no_plain_file_is_refused(cli: Cli, tmp_path: Path, odd: str, co
     cli.configure(email="alice@example.org", broker="https://broker.example", token="x")
     outcome = cli(*(word.replace("FILE", str(named)) for word in command))
     assert outcome.code in (1, 2) and "fix: " in outcome.err and str(named) in outcome.err, outcome.err
-    assert "bug of dispatch" not in outcome.err
+    assert "bug in dispatch" not in outcome.err
 
 
 def test_names_that_no_file_can_have_and_files_that_are_too_large(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ BROKEN = {
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("command", [("whoami",), ("config", "set", "port", "1"), ("inbox",)])
 def test_a_broken_config_is_called_that(cli: Cli, broken: str, command: tuple[str, ...]) -> None:
-    """Seen as "a bug of dispatch" for what is nested deeply and for a lone surrogate. Each case was seen to fail: what
+    """Seen as "a bug in dispatch" for what is nested deeply and for a lone surrogate. Each case was seen to fail: what
     is no JSON without its error (the deep ones also without RecursionError), the three of allowed types but wrong
     values without that check, another type without the error of the conversion, the large one without the bound."""
     cli.folder.write_private(cli.folder.config, BROKEN[broken])
@@ -88,7 +88,7 @@ def test_a_broken_config_is_called_that(cli: Cli, broken: str, command: tuple[st
     said = outcome.out + outcome.err
     assert outcome.code == 2, said[-500:]
     assert any(word in said for word in ("config.json", "has control characters", "port can't be")), said[-500:]
-    assert "bug of dispatch" not in said
+    assert "bug in dispatch" not in said
     assert cli.folder.config.read_bytes() == BROKEN[broken]
 
 

@@ -14,7 +14,7 @@ from peer.trust.durations import forms
 from tests.seed.conftest import People, Scene
 
 MISTAKES = [
-    ("alice", "send bob@example.org ''", "the task is empty", "say in words what is to be done"),
+    ("alice", "send bob@example.org ''", "the task is empty", "describe in words what is to be done"),
     ("alice", "send bob hello", "no contact is called 'bob'", "did you mean bob@example.org?"),
     ("alice", "send bobb hello", "no contact is called 'bobb'", "did you mean bob@example.org?"),
     (
@@ -25,7 +25,7 @@ MISTAKES = [
     ),
     ("alice", "cancel DONE", "this dispatch is already completed", "`dispatch inbox` or `dispatch sent`"),
     ("alice", "invite bob", "'bob' is not an e-mail address", "write it like name@example.org"),
-    ("alice", "invite bob@example.org", "has granted you a trust edge already", "`dispatch send bob@example.org '…'`"),
+    ("alice", "invite bob@example.org", "has already granted you a trust edge", "`dispatch send bob@example.org '…'`"),
     ("alice", "invite alice@example.org", "you cannot invite yourself", "somebody else's e-mail address"),
     ("alice", "trust show bob@example.org", "bob@example.org may not dispatch to you", "see `dispatch contacts`"),
     ("bob", "trust show alcie@example.org", "alcie@example.org may not dispatch to you", "did you mean alice@example"),
@@ -43,7 +43,12 @@ MISTAKES = [
         f"give {forms()}; a date (2027-01-31); or never",
     ),
     ("alice", "block bob", "no contact is called 'bob'", "did you mean bob@example.org?"),
-    ("alice", "receipt DONE --out parser.receipt", "parser.receipt is there already", "choose another with --out FILE"),
+    (
+        "alice",
+        "receipt DONE --out parser.receipt",
+        "parser.receipt already exists",
+        "choose another file with --out FILE",
+    ),
 ]
 
 

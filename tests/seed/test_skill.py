@@ -96,7 +96,7 @@ def test_sends_carry_background_for_a_stranger() -> None:
 
 
 def test_editing_what_was_granted_shows_the_menu_again() -> None:
-    assert 'dispatch_trust(action="edit", peer=…) shows what is granted; the same menu' in WORDS
+    assert 'dispatch_trust(action="edit", peer=…) shows what is granted; then the same menu' in WORDS
 
 
 def test_the_plugin_brings_the_server_and_the_skill() -> None:

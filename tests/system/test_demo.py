@@ -70,7 +70,7 @@ def test_whoever_declines_sees_that_nothing_ran() -> None:
     try:
         terminal.until("Accept it? [y/N]")
         terminal.type("n\n")
-        assert "nothing ran" in plain(terminal.until("starts it anew"))
+        assert "nothing ran" in plain(terminal.until("to start again"))
         assert terminal.end() == 1
     finally:
         terminal.close()
