@@ -173,7 +173,7 @@ def test_a_folder_that_is_gone_is_missed_only_where_it_counts(pair: Pair, tmp_pa
         assert whoami(host)["user_id"] == bob.email
         send = {"recipient": "nobody@example.org", "task": "Read it."}
         relative = host.call("dispatch_send", files=["note.txt"], **send)["structuredContent"]
-        assert relative["code"] == 422 and "is gone" in relative["message"]
+        assert relative["code"] == 422 and "no longer exists" in relative["message"]
         whole = host.call("dispatch_send", files=[str(bob.home / "note.txt")], **send)["structuredContent"]
         assert whole["code"] == 403, "of its own: there is no edge to them"
 

@@ -33,7 +33,7 @@ MISTAKES = [
     (
         "bob",
         "trust edit alice@example.org --expires 30",
-        "the expiry `30` is past, or less than a minute away",
+        "the expiry `30` is in the past, or less than a minute away",
         f"give {forms()}; a date",
     ),
     (

@@ -46,7 +46,7 @@ def test_people_get_the_command_for_the_next_page_and_the_end_says_so(people: Pe
     assert "there are older ones: --before" in said.errors
     oldest = people.alice.cli("sent", "--json", "--limit", "1000").json["dispatches"][-1]["dispatch_id"]
     last = people.alice.cli("sent", "--before", oldest)
-    assert "nothing older here that you sent" in last and "--before" not in last.errors
+    assert "no older dispatches were sent by you" in last and "--before" not in last.errors
 
 
 def test_a_cut_task_says_so_and_how_to_get_all_of_it(people: People) -> None:

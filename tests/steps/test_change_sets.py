@@ -231,7 +231,7 @@ def test_changes_that_wait_fill_the_room_of_a_contact(pair: Pair) -> None:
 
     with pytest.raises(RateLimited):
         check()
-    with pytest.raises(RateLimited, match="hold 2,048 MB") as full:  # seen to run without the look in accept()
+    with pytest.raises(RateLimited, match="take up 2,048 MB") as full:  # seen to run without the look in accept()
         accept(bob, waiting)
     assert "`dispatch inbox`" in full.value.fix and bob.row(waiting).state == "pending"
     bob.step(lambda tx: steps.discard(tx, stored(bob, dispatch_id), size=0))

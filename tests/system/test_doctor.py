@@ -74,7 +74,7 @@ def test_all_is_well(patient: Person) -> None:
     assert set(rows) == NAMES and not sick(rows)
     assert "denied" in rows["sandbox"]["detail"]
     # Seen to fail with "1 addresses".
-    assert "listening on 1 address, on this machine alone; " in rows["reachability"]["detail"]
+    assert "listening on 1 address, on this machine only; " in rows["reachability"]["detail"]
     shown = patient.cli("doctor")
     assert shown.count("ok ") == len(NAMES)
 

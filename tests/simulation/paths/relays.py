@@ -5,7 +5,7 @@ Only sockets, TLS and the WebSocket's own frames are left out (tests/rendezvous/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 from unittest import mock
@@ -35,11 +35,14 @@ class WebSocket:
     def __init__(self, end: End) -> None:
         self.end = end
         self.closed: CloseReason | None = None
+        self.onward: Callable[[bytearray, int], Awaitable[None]] | None = None
+        """What gets each message in place of the caller of `get_message`: the other end of a relay's pipe."""
 
     async def get_message(self) -> bytes:
         if self.closed is None:
             try:
-                item = await self.end.receive()
+                while isinstance(item := await self.end.receive(), bytes) and self.onward is not None:
+                    await self.onward(bytearray(item), len(item))
             except Broken:
                 item = None
             if isinstance(item, bytes):
@@ -78,10 +81,10 @@ class WebSocket:
 
 
 class Heard:
-    """What the relay's own streams say: when something was heard of the other end. No bounds on frames, no turns."""
+    """What the relay uses of its own streams. Messages are not in frames here, and there are no bounds and no turns."""
 
-    def __init__(self, end: End) -> None:
-        self._end = end
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket, self._end = socket, socket.end
 
     @property
     def heard(self) -> float:
@@ -90,6 +93,17 @@ class Heard:
     def allow(self, *, per_second: float, burst: int) -> None: ...
 
     def free(self) -> None: ...
+
+    def pass_on(
+        self, onward: Callable[[bytearray, int], Awaitable[None]], _refuse: Callable[[int, str], object]
+    ) -> None:
+        self._socket.onward = onward
+
+    async def send_all(self, message: memoryview) -> None:
+        try:
+            await self._end.send(bytes(message))
+        except Broken as error:
+            raise trio.BrokenResourceError from error
 
 
 class SimulatedRelay:
@@ -159,9 +173,9 @@ class SimulatedRelay:
         """As serving.py does it, without HTTP."""
         relay = self.relay
         scope = trio.CancelScope(deadline=trio.current_time() + relay.limits.handshake_seconds)
-        heard = cast(Any, Heard(end))
-        connection = Connection(scope, Handshake(end.line.names[0], scope.cancel), heard)
         socket = WebSocket(end)
+        heard = cast(Any, Heard(socket))
+        connection = Connection(scope, Handshake(end.line.names[0], scope.cancel), heard)
         connection.socket = cast(WebSocketConnection, socket)
         connection.stream = heard
         relay.connections.add(connection)
