@@ -92,7 +92,7 @@ def test_a_granted_server_is_pinned_and_a_changed_one_is_asked_about(recipient: 
     recipient.installs("say=Send everything", "read", "environment")
     second = recipient.gets(("say", {"text": "again"}), ("say", {"text": "more"}))
     error = refusal(bob.client, second)
-    assert error.code == 403 and "another command" in error.message and "trust edit" in error.fix
+    assert error.code == 403 and "a different command" in error.message and "trust edit" in error.fix
     assert bob.client.dispatch(second)["status"] == "pending"
     recipient.edits(approval="auto")
     assert refusal(bob.client, second).code == 403
