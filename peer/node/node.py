@@ -349,6 +349,6 @@ class Node:
             removed = 0
         # A run that had views is looked at before its folder goes, which may take long.
         self._left_runs = await trio.to_thread.run_sync(list, self._change_sets.unfinished())
-        await self._remover.remove_all(but={dispatch_id for dispatch_id, _, _ in self._left_runs})
+        await self._remover.remove_all(but=[folder for _, _, folder in self._left_runs])
         if removed:
             log.info("blobs.swept", files=removed)

@@ -74,16 +74,19 @@ class Lander:
         What stands in the way waits with the rest, and does not keep the others from landing.
         """
         async with self._busy:
-            item, changes = await self._set_of(landing)
-            chosen = landing.numbers
-            for _ in range(_TRIES):
-                done = await self._carry_out(landing, changes)
-                chosen -= {each.number for each in done.refused}
-                if not done.refused or not chosen:
-                    return
-                log.info("landing.refused", dispatch=landing.dispatch_id, entries=len(done.refused))
-                landing = await self._journal.step(partial(steps.begin, item=item, entries=chosen))
-            await self._give_up(landing)
+            await self._land_what_can(landing)
+
+    async def _land_what_can(self, landing: rows.Landing) -> None:
+        item, changes = await self._set_of(landing)
+        chosen, unasked = landing.numbers, bool(landing.unasked)
+        for _ in range(_TRIES):
+            done = await self._carry_out(landing, changes)
+            chosen -= {each.number for each in done.refused}
+            if not done.refused or not chosen:
+                return
+            log.info("landing.refused", dispatch=landing.dispatch_id, entries=len(done.refused))
+            landing = await self._journal.step(partial(steps.begin, item=item, entries=chosen, unasked=unasked))
+        await self._give_up(landing)
 
     async def _carry_out(self, landing: rows.Landing, changes: ChangeSet) -> Applied:
         with trio.CancelScope(shield=True):
@@ -135,14 +138,16 @@ class Lander:
             await self._journal.step(lambda tx: steps.discard(tx, item, size=size))
 
     async def resume(self) -> None:
-        """Finish or take back what a crash interrupted; once, when the node starts."""
+        """Finish or take back what a crash interrupted; once, when the node starts. Unasked landings are tried again."""
         async with self._busy:
             for landing in await self._journal.read(change_sets.unfinished):
                 try:
-                    if landing.state == "begun":
-                        await self._settle(landing)
-                    else:
+                    if landing.state == "undoing":
                         await self._take_back(landing)
+                    elif landing.unasked:
+                        await self._settle_unasked(landing)
+                    else:
+                        await self._settle(landing)
                 except (DispatchError, OSError):
                     log.exception("landing.not_resumed", dispatch=landing.dispatch_id)
 
@@ -153,6 +158,17 @@ class Lander:
             await self._finish(landing, changes)
         else:
             await self._give_up(landing)
+
+    async def _settle_unasked(self, landing: rows.Landing) -> None:
+        """Finish it, or land it now: nobody would come back to it as to a landing that a person had asked for."""
+        outcome = await trio.to_thread.run_sync(engine.resume, self._journal_of(landing))
+        item, changes = await self._set_of(landing)
+        if outcome == "applied":
+            await self._finish(landing, changes)
+            return
+        log.info("landing.begun_again", dispatch=landing.dispatch_id)
+        again = await self._journal.step(partial(steps.begin_again, item=item, landing=landing))
+        await self._land_what_can(again)
 
     async def _take_back(self, landing: rows.Landing) -> Applied:
         refused = await trio.to_thread.run_sync(engine.undo, self._journal_of(landing))

@@ -131,9 +131,11 @@ class Remover:
         await trio.to_thread.run_sync(self._set_aside, tree)
         self._more.set()
 
-    async def remove_all(self, *, but: Collection[str] = ()) -> None:
-        """Rename everything in the folder but these names into the trash. Never raises."""
-        await trio.to_thread.run_sync(self._set_all_aside, frozenset(but))
+    async def remove_all(self, *, but: Collection[Path] = ()) -> None:
+        """Rename everything in the folder but these trees, at any depth in it, into the trash. Never raises."""
+        spared = frozenset(but)
+        above = frozenset[Path]().union(*(tree.parents for tree in spared))
+        await trio.to_thread.run_sync(self._set_all_aside, self._folder, spared, above)
         self._more.set()
 
     async def run(self) -> None:
@@ -161,17 +163,20 @@ class Remover:
             log.warning("removal.left", entries=one.left.total(), why=", ".join(sorted(one.left)))
         return bool(one.left)
 
-    def _set_all_aside(self, but: frozenset[str]) -> None:
+    def _set_all_aside(self, folder: Path, spared: frozenset[Path], above: frozenset[Path]) -> None:
         try:
-            with os.scandir(self._folder) as entries:
-                names = [entry.name for entry in entries if entry.name not in {TRASH, *but}]
+            with os.scandir(folder) as entries:
+                trees = [folder / entry.name for entry in entries]
         except FileNotFoundError:
             return
         except OSError as error:
             log.warning("removal.not_listed", why=error.strerror)
             return
-        for name in names:
-            self._set_aside(self._folder / name)
+        for tree in trees:
+            if tree in above:
+                self._set_all_aside(tree, spared, above)
+            elif tree not in spared and tree != self._trash:
+                self._set_aside(tree)
 
     def _set_aside(self, tree: Path) -> None:
         try:

@@ -39,7 +39,7 @@ def keep(
     tx.note(DispatchChanged(item.dispatch_id))
     place()
     if land:
-        return begin(tx, item, land)
+        return begin(tx, item, land, unasked=True)
     _tell(tx, item.dispatch_id)
     return None
 
@@ -64,15 +64,20 @@ def latest(tx_or_rows: Collection[rows.ChangeSetRow], dispatch_id: str, attempt:
     return chosen
 
 
-def begin(tx: Transaction, item: rows.ChangeSetRow, entries: Collection[int]) -> rows.Landing:
-    """Record that entries are about to be put in place. Raises Conflict if they were, or others are now."""
+def begin(
+    tx: Transaction, item: rows.ChangeSetRow, entries: Collection[int], *, unasked: bool = False
+) -> rows.Landing:
+    """Record that entries are about to be put in place. Raises Conflict if they were, or others are now.
+
+    `unasked`: the end of the run begins it, not a person; see `begin_again`.
+    """
     current = _current(tx, item)
     done = change_sets.landings(tx.db, item.dispatch_id, item.attempt)
     _require_idle(done)
     landed = change_sets.landed(tx.db, item.dispatch_id, item.attempt)
     if landed & frozenset(entries):
         raise Conflict("some of these changes are in place already", fix=f"see `dispatch changes {item.dispatch_id}`")
-    number = change_sets.begin(tx.db, current, sorted(entries), tx.now)
+    number = change_sets.begin(tx.db, current, sorted(entries), tx.now, unasked=unasked)
     return next(each for each in change_sets.landings(tx.db, item.dispatch_id, item.attempt) if each.number == number)
 
 
@@ -87,6 +92,15 @@ def give_up(tx: Transaction, landing: rows.Landing) -> None:
     change_sets.forget(tx.db, landing)
     tx.note(DispatchChanged(landing.dispatch_id))
     _tell(tx, landing.dispatch_id)
+
+
+def begin_again(tx: Transaction, item: rows.ChangeSetRow, landing: rows.Landing) -> rows.Landing:
+    """Begin an unasked landing again that a crash interrupted before anything was in place.
+
+    Once: the new one counts as asked for, so a landing that brings the daemon down does not do so at every start.
+    """
+    change_sets.forget(tx.db, landing)
+    return begin(tx, item, landing.numbers)
 
 
 def begin_undo(tx: Transaction, item: rows.ChangeSetRow) -> rows.Landing:

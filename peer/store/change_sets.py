@@ -81,16 +81,17 @@ def unfinished(db: sqlite3.Connection) -> list[Landing]:
     return all_of(Landing, found.fetchall())
 
 
-def begin(db: sqlite3.Connection, item: ChangeSetRow, entries: Sequence[int], now: int) -> int:
-    """Store a landing that begins; return its number."""
+def begin(db: sqlite3.Connection, item: ChangeSetRow, entries: Sequence[int], now: int, *, unasked: bool) -> int:
+    """Store a landing that begins, `unasked` if by the end of its run; return its number."""
     row = db.execute(
         "SELECT coalesce(max(number), 0) + 1 FROM landings WHERE dispatch_id = ? AND attempt = ?",
         (item.dispatch_id, item.attempt),
     ).fetchone()
     number = int(row[0])
     db.execute(
-        "INSERT INTO landings (dispatch_id, attempt, number, entries, state, at) VALUES (?, ?, ?, ?, 'begun', ?)",
-        (item.dispatch_id, item.attempt, number, msgspec.json.encode(list(entries)).decode(), now),
+        "INSERT INTO landings (dispatch_id, attempt, number, entries, state, at, unasked) "
+        "VALUES (?, ?, ?, ?, 'begun', ?, ?)",
+        (item.dispatch_id, item.attempt, number, msgspec.json.encode(list(entries)).decode(), now, unasked),
     )
     return number
 

@@ -254,7 +254,8 @@ class ChangeSetRow:
 class Landing:
     """Entries of a change set that were put in place together. `entries`: JSON list of their numbers.
 
-    `begun` and `undoing`: under way, or interrupted by a crash.
+    `begun` and `undoing`: under way, or interrupted by a crash. `unasked`: 1 if the end of the run began it and not a
+    person.
     """
 
     dispatch_id: str
@@ -263,6 +264,7 @@ class Landing:
     entries: str
     state: LandingState
     at: int
+    unasked: int = 0
 
     @property
     def numbers(self) -> frozenset[int]:

@@ -132,6 +132,13 @@ async def test_whatever_lies_there_at_the_start_is_removed(runs: Path, kind: str
         await emptied(runs)
 
 
+async def test_what_is_spared_keeps_its_place_and_what_lies_beside_it_goes(runs: Path) -> None:
+    for place in ("one/1", "one/2", "two/1", "three"):
+        (runs / place).mkdir(parents=True)
+    await Remover(runs).remove_all(but=[runs / "one/1"])
+    assert names(runs) == sorted([TRASH, "one"]) and names(runs / "one") == ["1"]
+
+
 def test_few_descriptors_are_open_at_a_time(runs: Path) -> None:
     run_dir = runs / TRASH / "1"
     run_dir.mkdir(parents=True)

@@ -120,6 +120,17 @@ def test_the_end_of_a_run_begins_a_landing_in_the_same_step(pair: Pair) -> None:
     assert change_sets.landings(bob.db, dispatch_id, 1) == []
 
 
+def test_an_unasked_landing_is_begun_again_once(pair: Pair) -> None:
+    bob = pair[2]
+    dispatch_id = run(pair)
+    item = change_set(dispatch_id)
+    landing = keep(bob, item, land=frozenset({0, 2}))
+    assert landing is not None and landing.unasked
+    again = bob.step(lambda tx: steps.begin_again(tx, item, landing))
+    assert again.numbers == {0, 2} and not again.unasked
+    assert change_sets.unfinished(bob.db) == [again]
+
+
 def test_one_landing_at_a_time(pair: Pair) -> None:
     bob = pair[2]
     dispatch_id = run(pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,28 @@ def test_killed_when_the_files_are_in_place_and_nothing_is_recorded(pair: Pair, 
     bob.start()
     reaches(alice, identity, "part", len(UNMARKED), PLACEABLE)
     assert proven(alice, identity) == proven(bob, identity)
+
+
+def test_killed_when_a_landing_that_nobody_asked_for_was_begun(pair: Pair, project: Path) -> None:
+    """The next start begins it once more: no person would come back to it."""
+    alice, bob = pair
+    bob.stop()
+    bob.launch(module="tests.killed_before_landing")
+    bob.ready()
+    bob.client.edit_trust(alice.email, {"approval": "auto", "apply": "auto"}, confirm_unverified=True)
+    bob.will(*CHANGES)
+    identity = str(alice.client.send(bob.email, "Mend the kettle")["dispatch_id"])
+    alice.state_of(identity, "pending")
+    with suppress(DaemonUnreachable, Interrupted):
+        bob.client.accept(identity, cwd=str(project))
+    assert bob.program is not None and bob.program.process.wait(HANG) != 0
+    bob.stop()
+    assert not (project / "notes.md").exists()
+    assert bob.rows("SELECT state, unasked FROM landings WHERE dispatch_id = ?", identity) == [("begun", 1)]
+    bob.start()
+    reaches(alice, identity, "part", len(UNMARKED), PLACEABLE)
+    assert (project / "notes.md").exists()
+    bob.client.edit_trust(alice.email, {"apply": "review"}, confirm_unverified=True)
 
 
 def test_killed_when_it_is_recorded_and_not_sent(pair: Pair, project: Path) -> None:
