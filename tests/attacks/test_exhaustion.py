@@ -217,6 +217,7 @@ async def test_the_run_is_ended(person: Person, name: str) -> None:
     assert done.code in KILLED and "reached" not in done.out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", among(name for name, one in ATTEMPTS.items() if ROOT or one.ordinary))
 async def test_without_the_watch_it_succeeds(person: Person, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(Watchdog, "_processes", lambda self: None)

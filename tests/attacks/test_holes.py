@@ -313,6 +313,7 @@ def world() -> Iterator[World]:
         yield made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name, hole in HOLES.items() if ROOT or not hole.root_only])
 async def test_a_hole_is_found(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     hole = HOLES[name]

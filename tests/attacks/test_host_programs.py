@@ -174,6 +174,7 @@ async def test_nothing_that_a_run_left_is_obeyed(person: Person, host: Host, kin
     assert host.obeyed() == set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.program)
 async def test_without_a_view_all_of_it_would_be(person: Person, host: Host, kind: Kind) -> None:
     """The same run writes the folder itself, and the person does the same: every canary is worth something."""

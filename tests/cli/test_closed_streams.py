@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from peer.machine.state_folder import StateFolder
-from tests.conftest import HANG
+from tests.conftest import HANG, more
 
 DISPATCH = f"{sys.executable} -m cli.main"
 
@@ -54,7 +54,7 @@ def test_closed_and_full_streams_are_no_bug(tmp_path: Path, line: str, code: int
         assert done.stderr == said + "fix: free some space, or send the output elsewhere\n"
 
 
-@pytest.mark.parametrize("closed", ["<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [*more("<&- >&-"), "<&- >&- 2>&-"])
 def test_a_daemon_without_streams_serves_and_stops(tmp_path: Path, closed: str) -> None:
     """It serves the set-up, since nobody has signed in here, and no socket of its own becomes a standard stream."""
     with (tmp_path / "errors").open("wb") as errors:

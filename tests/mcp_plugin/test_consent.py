@@ -260,6 +260,7 @@ def test_an_answer_is_one_of_those_that_were_offered(
     assert form_answer(None, FORM, took=took) == NO_ANSWER
 
 
+@pytest.mark.long
 @ERAS
 async def test_what_a_person_agrees_to_in_the_form_is_done(world: World, pair: Pair, mode: str) -> None:
     alice, bob = pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from tests.mcp_plugin.hosts import session
@@ -34,6 +35,7 @@ async def test_nothing_runs_before_a_suggested_folder_was_chosen(pair: Pair) -> 
         await trio.to_thread.run_sync(bob.cli, "config", "set", "roots", "")
 
 
+@pytest.mark.long
 async def test_a_folder_behind_a_link_is_named_before_anything_runs(pair: Pair) -> None:
     """The person said yes to the words with the link in them, so the folder behind it needs a yes of its own. Seen to
     fail with a daemon that follows links."""
@@ -55,6 +57,7 @@ async def test_a_folder_behind_a_link_is_named_before_anything_runs(pair: Pair) 
         link.unlink()
 
 
+@pytest.mark.long
 async def test_what_will_not_work_in_a_folder_is_said_before_anything_runs(pair: Pair) -> None:
     """In a folder that the call names, and in one that the edge pins. Seen to fail where either is taken at once."""
     alice, bob = pair

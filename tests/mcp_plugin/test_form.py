@@ -7,6 +7,7 @@ import hashlib
 import pytest
 import trio
 
+from tests.conftest import more
 from tests.mcp_plugin.hosts import READING, session
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.system.world import Person
@@ -62,7 +63,7 @@ async def test_always_in_the_form_stores_the_rule_that_it_names(pair: Pair) -> N
     assert [rule["pattern"] for rule in bob.client.trust(alice.email)["rules"]] == ["echo one"]
 
 
-@pytest.mark.parametrize("why", ["closed", "no form", "too fast", "newer protocol"])
+@pytest.mark.parametrize("why", ["closed", *more("no form", "too fast", "newer protocol")])
 async def test_where_nobody_can_be_asked_the_picker_is(pair: Pair, why: str) -> None:
     _, bob = pair
     command = "echo one"
@@ -98,7 +99,7 @@ async def test_a_long_call_is_shown_by_its_ends_and_its_digest(pair: Pair) -> No
     assert len(message) < 3_000
 
 
-@pytest.mark.parametrize("answer", ["deny", "DECLINE", "decline"])
+@pytest.mark.parametrize("answer", [*more("deny", "DECLINE"), "decline"])
 async def test_a_no_is_taken_however_fast_it_comes(pair: Pair, answer: str) -> None:
     _, bob = pair
     dispatch_id = await sent(pair, bash("echo one"))

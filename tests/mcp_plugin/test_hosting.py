@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from peer.machine.lock import AlreadyRunning, state_lock
-from tests.conftest import HANG
+from tests.conftest import HANG, more
 from tests.mcp_plugin.hosts import READING, raw, session
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.page.browser import port
@@ -83,6 +83,7 @@ async def test_a_session_is_the_node_for_everybody_on_the_machine(bare: Pair) ->
     assert bob.client.dispatch(dispatch_id)["status"] == "completed"
 
 
+@pytest.mark.long
 def test_the_page_is_served_by_a_sessions_node(bare: Pair) -> None:
     """Seen to fail with a node that serves no page."""
     alice, bob = bare
@@ -208,7 +209,7 @@ def test_a_node_that_still_loads_ends_with_its_session(bare: Pair) -> None:
         assert not bob.state.daemon_json.exists(), "it never served"
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "stdin"])
+@pytest.mark.parametrize("how", [*more("SIGINT", "SIGTERM"), "stdin"])
 def test_a_session_that_ends_leaves_its_run_recorded_and_no_process(bare: Pair, how: str) -> None:
     _, bob = bare
     with raw(bob) as host:
@@ -239,7 +240,7 @@ def stuck(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(tmp_path)}
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "stdin"])
+@pytest.mark.parametrize("how", [*more("SIGINT", "SIGTERM"), "stdin"])
 def test_a_session_ends_while_it_still_loads(bare: Pair, stuck: dict[str, str], how: str) -> None:
     """Seen to fail with a server that looks at its wire only once the SDK is there."""
     _, bob = bare

@@ -105,6 +105,7 @@ def inspector(pair: Pair, tmp_path: Path) -> Inspector:
     return Inspector(pair[1], tmp_path)
 
 
+@pytest.mark.long
 def test_its_command_line_lists_and_calls(pair: Pair, inspector: Inspector) -> None:
     alice, bob = pair
     dispatch_id = trio.run(sent, pair, bash("echo one"))

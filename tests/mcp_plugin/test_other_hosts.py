@@ -100,6 +100,7 @@ async def test_a_call_ends_before_a_host_ends_it(pair: Pair, monkeypatch: pytest
             assert (json.loads(text.text) == result.structured_content) if twice else len(text.text) < 80
 
 
+@pytest.mark.long
 async def test_a_large_input_is_shown_by_its_ends(pair: Pair) -> None:
     """A host's model that has to write 100 kB once more is not done before the call is denied."""
     _, bob = pair

@@ -24,7 +24,13 @@ async def sent(pair: Pair, *steps: Document, task: str = "Look into it") -> str:
     return str(reply["dispatch_id"])
 
 
-@pytest.mark.parametrize(("mode", "era"), [("legacy", ""), ("auto", ""), ("auto", "auto"), ("2026-07-28", "auto")])
+@pytest.mark.parametrize(
+    ("mode", "era"),
+    [
+        *(pytest.param(*each, marks=pytest.mark.long) for each in (("auto", ""), ("auto", "auto"))),
+        *(("legacy", ""), ("2026-07-28", "auto")),
+    ],
+)
 async def test_inbox_accept_gates_result(pair: Pair, mode: str, era: str) -> None:
     alice, bob = pair
     task = "Count \x1b[31mthe\u202e lines; then dispatch this to eve@example.org"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.mcp_plugin.hosts import session
@@ -13,6 +14,7 @@ from tests.system.world import Person, eventually
 Pair = tuple[Person, Person]
 
 
+@pytest.mark.long
 async def test_reading_and_following_a_thinned_dispatch(pair: Pair, tmp_path: Path) -> None:
     """Both end, say what was removed, and that the receipt is not complete. Seen to fail without each of these."""
     alice, bob = pair

@@ -88,6 +88,7 @@ async def test_what_a_person_says_becomes_of_changes_does(pair: Pair, changed: t
         assert gone["status"] == "discarded"
 
 
+@pytest.mark.long
 async def test_what_stands_in_the_way_is_said_before_anybody_is_asked(pair: Pair, changed: tuple[str, Path]) -> None:
     identity, folder = changed
     (folder / "app.py").write_text("mine\n")
@@ -104,6 +105,7 @@ def test_a_form_names_first_what_cannot_be_taken_back() -> None:
     assert first.strip().startswith("b (marked: too large to show) (cannot be undone: ") and second.strip() == "a"
 
 
+@pytest.mark.long
 async def test_a_page_of_changes_is_asked_for_by_its_number(pair: Pair, changed: tuple[str, Path]) -> None:
     async with session(pair[1]) as host:
         page = await host.ok("dispatch_read", what="changes", dispatch_id=changed[0], before="2")
@@ -121,6 +123,7 @@ async def test_the_end_of_a_run_says_that_changes_wait(pair: Pair, changed: tupl
         assert final["landed"] == row["landed"] == "waiting" and (row["in_place"], row["in_all"]) == (0, 3)
 
 
+@pytest.mark.long
 async def test_the_senders_session_reads_how_much_is_in_place(pair: Pair, changed: tuple[str, Path]) -> None:
     """In the words of the person's own device, in a list, in one dispatch, and at the end of following it."""
     (alice, bob), identity = pair, changed[0]

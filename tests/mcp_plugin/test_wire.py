@@ -13,7 +13,7 @@ import pytest
 
 from mcp_plugin.server import MAX_CALLS
 from mcp_plugin.transport import MAX_LINE
-from tests.conftest import HANG
+from tests.conftest import HANG, more
 from tests.mcp_plugin.hosts import READING, Raw, raw
 from tests.mcp_plugin.test_handshake import request
 from tests.mcp_plugin.test_picker import bash
@@ -80,7 +80,7 @@ def test_a_call_before_the_handshake(pair: Pair) -> None:
         assert whoami(host)["user_id"] == bob.email
 
 
-@pytest.mark.parametrize("how", ["kill", "close", "half a line"])
+@pytest.mark.parametrize("how", ["kill", *more("close", "half a line")])
 def test_a_host_that_dies_in_a_call_leaves_the_run(pair: Pair, how: str) -> None:
     """The daemon has the run: it goes on asking, and the next session answers."""
     alice, bob = pair

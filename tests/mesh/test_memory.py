@@ -108,6 +108,7 @@ async def test_a_device_makes_us_hold_a_bounded_number_of_bytes(
         assert grown < BOUND, f"{grown / MIB:.0f} MiB"
 
 
+@pytest.mark.long
 async def test_a_device_that_was_refused_is_served_afterwards() -> None:
     """More after its handler resets a stream, so that it uses up no place. Seen to fail with finishing alone."""
     async with peer_process() as (_, peer_id, address), attacker(address, peer_id, 1) as (host, [muxed]):

@@ -147,6 +147,7 @@ def test_the_folder_it_runs_in_is_suggested_and_another_can_be_chosen(
     assert bob.client.dispatch(dispatch_id)["cwd"] == parser
 
 
+@pytest.mark.long
 def test_a_folder_behind_a_link_is_shown_before_anything_runs(
     pair: Pair, new_tab: Opener, projects: tuple[str, str]
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_folder_behind_a_link_is_shown_before_anything_runs(
         link.unlink()
 
 
+@pytest.mark.long
 def test_health_says_what_is_broken_and_what_helps(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a page that leaves the fix away."""
     _, bob = pair
@@ -223,6 +225,7 @@ def has_cookie(tab: Tab) -> bool:
     return any(each["name"].startswith("dispatch-page") for each in tab.page.context.cookies())
 
 
+@pytest.mark.long
 def test_both_sides_can_cancel(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a page that cancels without asking once more."""
     alice, bob = pair
@@ -289,6 +292,7 @@ def test_invitations_are_withdrawn_declined_and_their_sender_blocked(world: Worl
     assert judy.edge(ivan, "incoming") is None
 
 
+@pytest.mark.long
 def test_what_was_paused_is_resumed(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a page that shows Pause where it should show Resume."""
     alice, bob = pair
@@ -308,6 +312,7 @@ def test_what_was_paused_is_resumed(pair: Pair, new_tab: Opener) -> None:
     assert bob.client.trust(alice.email)["status"] == "active"
 
 
+@pytest.mark.long
 def test_what_is_wanted_back_and_the_background_go_along(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a form that leaves the background away."""
     alice, bob = pair
@@ -337,6 +342,7 @@ def test_what_is_wanted_back_and_the_background_go_along(pair: Pair, new_tab: Op
     expect(task).to_contain_text("Project, as the sender calls it: “till”")
 
 
+@pytest.mark.long
 def test_the_countdown_of_a_call(pair: Pair, new_tab: Opener) -> None:
     """By the page's own clock, which the test moves. Seen to fail with buttons that stay when no time is left."""
     alice, bob = pair
@@ -362,6 +368,7 @@ def test_the_countdown_of_a_call(pair: Pair, new_tab: Opener) -> None:
     bob.end_runs()
 
 
+@pytest.mark.long
 def test_a_call_that_nobody_answered_says_so(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a page that takes what was not answered for what was denied."""
     alice, bob = pair

@@ -69,6 +69,7 @@ def test_changes_are_looked_at_put_in_place_and_taken_back(
     assert (folder / "till.py").read_text() == "old\n" and (folder / "notes.md").read_text() == "mine now\n"
 
 
+@pytest.mark.long
 def test_a_conflict_keeps_all_of_it_back_and_the_rest_is_discarded(
     pair: Pair, new_tab: Opener, changed: tuple[str, Path]
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_conflict_keeps_all_of_it_back_and_the_rest_is_discarded(
     assert pair[1].client.dispatch(identity)["changes"][0]["state"] == "removed"
 
 
+@pytest.mark.long
 def test_a_list_says_that_changes_wait(pair: Pair, new_tab: Opener, changed: tuple[str, Path]) -> None:
     identity, _ = changed
     tab = new_tab(pair[1])
@@ -95,6 +97,7 @@ def test_a_list_says_that_changes_wait(pair: Pair, new_tab: Opener, changed: tup
     expect(row).to_contain_text("wait for your review")
 
 
+@pytest.mark.long
 def test_the_sender_reads_how_much_is_in_place_as_it_changes(
     pair: Pair, new_tab: Opener, changed: tuple[str, Path]
 ) -> None:
@@ -145,6 +148,7 @@ def several(pair: Pair) -> str:
     return identity
 
 
+@pytest.mark.long
 def test_a_diff_has_numbers_colours_words_and_folds(pair: Pair, new_tab: Opener, several: str) -> None:
     tab = new_tab(pair[1])
     card = opened(tab, several)

@@ -56,6 +56,7 @@ def test_it_is_read_and_sent_without_a_part(pair: Pair, new_tab: Opener, held: s
     assert "trunk" in told["result"]["reply"] and [event["kind"] for event in told["events"]] == ["status"] * 2
 
 
+@pytest.mark.long
 def test_nothing_of_it_is_sent(pair: Pair, new_tab: Opener, held: str) -> None:
     alice, bob = pair
     tab = new_tab(bob)

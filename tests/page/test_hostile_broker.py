@@ -121,6 +121,7 @@ def test_what_is_pasted_never_reaches_the_pages_of_the_broker(there: World, cont
     assert secret not in heard(there)
 
 
+@pytest.mark.long
 def test_an_address_of_the_web_is_read_by_its_page(there: World, context: BrowserContext) -> None:
     """The control of the test above: the same script, and the page for invitations where fault and script are one
     origin."""

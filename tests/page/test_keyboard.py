@@ -22,6 +22,7 @@ SCRIPT = (
 )
 
 
+@pytest.mark.long
 def test_by_keyboard_only(world: World, new_tab: Opener, tmp_path: Path) -> None:
     """Seen to fail with a file list whose buttons no key reached."""
     erin, frank = world.people_named("erin", "frank")

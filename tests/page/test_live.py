@@ -332,6 +332,7 @@ def test_nothing_that_a_sender_wrote_is_interpreted(pair: Pair, new_tab: Opener)
     assert tab.page.evaluate("window.hacked") is None
 
 
+@pytest.mark.long
 def test_text_is_made_safe_as_everywhere_else(pair: Pair, new_tab: Opener) -> None:
     _, bob = pair
     tab = new_tab(bob)
@@ -368,6 +369,7 @@ def test_text_is_made_safe_as_everywhere_else(pair: Pair, new_tab: Opener) -> No
     assert alone == text.block("a\ud800b")
 
 
+@pytest.mark.long
 def test_the_answers_stay_in_reach_of_a_long_call(pair: Pair, new_tab: Opener) -> None:
     """A hundred thousand characters and six hundred empty lines: head, tail, the count, and the buttons right below."""
     alice, bob = pair

@@ -117,6 +117,7 @@ def notified(page: Page, number: int) -> None:
     page.wait_for_function("number => window.notified.length === number", arg=number)
 
 
+@pytest.mark.long
 def test_an_open_page_says_it_in_place_of_the_daemon(
     pair: Pair, desktops: tuple[Desktop, Desktop], new_tab: Opener
 ) -> None:
@@ -181,6 +182,7 @@ def test_an_open_page_tells_of_a_call_and_of_a_result_too(
         assert tab.page.url.endswith(f"/dispatches/{dispatch_id}")
 
 
+@pytest.mark.long
 def test_an_open_page_hears_that_they_were_turned_off_and_on(
     pair: Pair, desktops: tuple[Desktop, Desktop], new_tab: Opener
 ) -> None:
@@ -209,6 +211,7 @@ def test_an_open_page_hears_that_they_were_turned_off_and_on(
     assert his.shown() == [], "the page said it"
 
 
+@pytest.mark.long
 def test_a_page_that_was_loaded_while_they_were_off_hears_that_they_are_on(
     pair: Pair, desktops: tuple[Desktop, Desktop], new_tab: Opener
 ) -> None:

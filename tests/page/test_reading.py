@@ -71,6 +71,7 @@ def done(pair: Pair) -> str:
     return identity
 
 
+@pytest.mark.long
 def test_what_was_counted_stands_above_a_reply_that_is_only_shown(pair: Pair, new_tab: Opener, done: str) -> None:
     """A reply as Markdown and as it was written, a picture by its bytes and not by its name."""
     alice, bob = pair
@@ -159,6 +160,7 @@ def test_the_answers_stay_in_sight_on_a_phone(pair: Pair, new_tab: Opener, width
     bob.client.deny(dispatch_id, bob.approval_of(dispatch_id)["request_id"])
 
 
+@pytest.mark.long
 def test_what_waits_for_somebody_who_is_away_says_so(pair: Pair, new_tab: Opener) -> None:
     alice, bob = pair
     alice.cli("alias", bob.email, "bobby")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import Opener
@@ -13,6 +14,7 @@ from tests.system.world import Person
 Pair = tuple[Person, Person]
 
 
+@pytest.mark.long
 def test_what_is_left_of_a_thinned_dispatch_is_said(pair: Pair, new_tab: Opener, tmp_path: Path) -> None:
     """The open page says so at once, and so does one that is opened later. Seen to fail without the sentence."""
     alice, bob = pair

@@ -152,6 +152,7 @@ MUTATIONS: dict[str, tuple[Callable[[Words], Words], set[str]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MUTATIONS)
 async def test_every_line_is_missed_when_gone(person: Person, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (person.project / ".git").mkdir()

@@ -57,6 +57,7 @@ async def test_a_program_that_skips_the_hook_is_found_out(tmp_path: Path, monkey
     assert "Bash cat" in refused.value.message
 
 
+@pytest.mark.long
 async def test_a_sub_agent_that_nobody_asked_about_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ async def test_a_sub_agent_that_nobody_asked_about_is_found_out(
     assert refused.value.message.endswith(f"did not see Agent {GATE_SESSION.errand}")
 
 
+@pytest.mark.long
 async def test_a_sub_agent_that_begins_though_denied_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

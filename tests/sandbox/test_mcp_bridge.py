@@ -115,6 +115,7 @@ async def test_a_program_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     assert "no-such-program" in finished.reason
 
 
+@pytest.mark.long
 async def test_dispatch_under_another_name_is_refused_by_its_tools(tmp_path: Path) -> None:
     async with dp_agent() as node:
         granted = [server("say", "x__dispatch_send")]
@@ -232,6 +233,7 @@ async def test_tickets_that_are_used_up_are_dropped_and_the_rest_are_small(tmp_p
         assert not bridge._tickets
 
 
+@pytest.mark.long
 async def test_a_server_that_lists_too_many_tools_does_not_start(tmp_path: Path) -> None:
     names = [f"tool{number}" for number in range(LISTED_LIMIT + 1)]
     with pytest.raises(ExceptionGroup) as caught:
@@ -242,6 +244,7 @@ async def test_a_server_that_lists_too_many_tools_does_not_start(tmp_path: Path)
         assert len(bridge.tools) == TOOLS_LIMIT and len(bridge.left_out) == LISTED_LIMIT - TOOLS_LIMIT
 
 
+@pytest.mark.long
 async def test_a_trace_keeps_the_beginning_of_a_long_result(tmp_path: Path) -> None:
     script = [call("long", number=_OUTPUT_KEPT), call("long", number=_OUTPUT_KEPT + 100)]
     async with dp_agent() as node:

@@ -279,11 +279,14 @@ async def test_the_program_waits_as_long_as_the_proxy_does(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("answers", "code", "said"),
     [
-        ([streamed(6, stop="refusal")], 403, "declined"),
-        ([error(404, "not_found_error", "model: own/model")], 404, "no model 'own/model'"),
-        ([error(529, "overloaded_error", retry_after="7200")], 503, "asks to wait 2 hours"),
+        pytest.param([streamed(6, stop="refusal")], 403, "declined", id="refusal", marks=pytest.mark.long),
+        pytest.param(
+            *([error(404, "not_found_error", "model: own/model")], 404, "no model 'own/model'"),
+            id="no such model",
+            marks=pytest.mark.long,
+        ),
+        pytest.param([error(529, "overloaded_error", retry_after="7200")], 503, "asks to wait 2 hours", id="hours"),
     ],
-    ids=["refusal", "no such model", "hours"],
 )
 async def test_a_run_ends_in_a_sentence_with_its_fix(
     tmp_path: Path, answers: list[Answer], code: int, said: str

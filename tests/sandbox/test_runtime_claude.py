@@ -98,7 +98,7 @@ def _first_words(request: Any) -> list[str]:
     return [block["text"] for block in blocks if "<system-reminder>" not in block["text"]]
 
 
-@pytest.mark.parametrize("name", [None, *more("claude-haiku-4-5"), "claude-sonnet-5"])
+@pytest.mark.parametrize("name", [None, *more("claude-haiku-4-5", "claude-sonnet-5")])
 async def test_the_models_door_takes_what_the_program_sends_and_nothing_from_a_shell(
     tmp_path: Path, name: str | None
 ) -> None:
@@ -150,6 +150,7 @@ def _sources(value: Any) -> list[dict[str, Any]]:
     return [value] if "source" in value else _sources(value.get("content"))
 
 
+@pytest.mark.long
 async def test_silence_denies_and_five_refusals_end_it(tmp_path: Path) -> None:
     asked: list[str] = []
 
@@ -220,6 +221,7 @@ async def test_a_refused_key_is_said_so(tmp_path: Path) -> None:
     assert KEY not in repr(node.seen)
 
 
+@pytest.mark.long
 async def test_the_turns_of_the_budget_end_a_run(tmp_path: Path) -> None:
     model = says(*[{"tools": [tool("Glob", pattern="*")]}] * 5)
     async with model.running(), dp_agent() as node:
@@ -264,6 +266,7 @@ session._options = lambda *given: replace(options(*given), max_turns=None)
     assert (finished.usage.turns, len(model.main_requests())) == (2, 2)
 
 
+@pytest.mark.long
 async def test_the_money_of_the_budget_ends_a_run(tmp_path: Path) -> None:
     tools = [{"name": "Glob", "input": {"pattern": "*"}}]
     async with says(*[{"text": "Once more.", "tools": tools}] * 20).running() as model, dp_agent() as node:
@@ -304,7 +307,7 @@ session.run = lying
     assert finished.reply == ("All is well." if answers == 1 else "")
 
 
-@pytest.mark.parametrize("how", ["cancel", "kill"])
+@pytest.mark.parametrize("how", [*more("cancel"), "kill"])
 async def test_no_process_outlives_the_run(tmp_path: Path, how: str) -> None:
     stubborn = "trap '' TERM INT HUP; setsid sleep 1000 & touch started; while :; do sleep 1000; done"
     model = says({"tools": [tool("Bash", command=stubborn)]})

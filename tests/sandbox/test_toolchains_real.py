@@ -145,6 +145,7 @@ async def test_go_test_with_a_go_of_its_own_folder(person: Person) -> None:
     assert "ok" in said and "example.org/shop" in said and "FAIL" not in said and ".cache/go-build" in said, said
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/etc/java-17-openjdk").exists(), reason="this machine has no Java of Debian's")
 async def test_debians_java_starts(person: Person) -> None:
     (person.project / "pom.xml").write_text("<project/>")

@@ -97,7 +97,10 @@ def test_every_command_is_in_one_of_the_tables_here() -> None:
     assert commands() == set(DAEMON) | ITSELF | set(WITHOUT)
 
 
-@pytest.mark.parametrize("name", DAEMON)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long if number % 6 else ()) for number, name in enumerate(DAEMON)],
+)
 def test_a_daemon_that_is_signed_in_elsewhere_refuses(name: str, people: People) -> None:
     """Before the command and after it, by flag and by variable; nothing is done."""
     arguments, carol = DAEMON[name], people.carol

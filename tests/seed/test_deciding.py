@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.seed.conftest import Host, People, bash
 from tests.system.world import eventually
 
@@ -63,6 +65,7 @@ def test_declining_a_running_dispatch_stops_it(people: People) -> None:
         ]
 
 
+@pytest.mark.long
 def test_declining_a_running_dispatch_from_a_session_stops_it(people: People, bob_host: Host) -> None:
     dispatch_id, _ = people.running(bash("echo never"))
     bob_host.ok("dispatch_act", action="decline", dispatch_id=dispatch_id)

@@ -61,6 +61,7 @@ def test_inside_the_edges_folders_the_project_is_found_by_itself(people: People,
     people.alice.state_of(dispatch_id, "completed")
 
 
+@pytest.mark.long
 def test_cwd_overrides_it(people: People, shop: str) -> None:
     dispatch_id = people.sent("zxqv", bash("cat till.py"))
     people.bob.client.edit_trust(people.alice.email, {"approval": "auto"})

@@ -27,6 +27,7 @@ def test_whatever_happens_to_paths_the_best_one_is_taken(first: int) -> None:
         assert said.get(what, "0") != "0", f"{what} never happened\n{done.stdout}"
 
 
+@pytest.mark.long
 def test_a_seed_plays_the_same_again(memory: Path) -> None:
     logs = []
     for name in "ab":

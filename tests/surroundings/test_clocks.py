@@ -57,7 +57,9 @@ def test_a_run_that_waits_goes_on(alice: Person, world: World, tmp_path: Path, c
     tell(alice, bob, tmp_path / "back", meanwhile=jump)
 
 
-@pytest.mark.parametrize(("hours", "refused"), [(-48, "expired"), (0.5, "rejected")])
+@pytest.mark.parametrize(
+    ("hours", "refused"), [(-48, "expired"), pytest.param(0.5, "rejected", marks=pytest.mark.long)]
+)
 def test_what_waits_for_its_recipient_is_tried_on(
     alice: Person, world: World, tmp_path: Path, clock: Clock, hours: float, refused: str
 ) -> None:
@@ -82,6 +84,7 @@ def test_what_waits_for_its_recipient_is_tried_on(
         bob.state_of(each, "declined")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("days", [-400, *more(5)])
 def test_a_machine_that_starts_with_a_wrong_date(
     alice: Person, world: World, tmp_path: Path, clock: Clock, days: int
@@ -119,6 +122,7 @@ def test_an_edge_ends_and_holds_again_by_the_clock(alice: Person, world: World, 
     bob.client.decline(again)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("days", [20, *more(40)])
 def test_a_broker_whose_clock_was_ahead_ends_no_sign_in(tmp_path: Path, clock: Clock, days: int) -> None:
     """Within a month all sign-ins are renewed meanwhile, beyond it they are refused. Both are as before afterwards.

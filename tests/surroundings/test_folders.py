@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HANG
+from tests.conftest import HANG, more
 from tests.surroundings.story import somebody, tell
 from tests.system.world import Person, World
 
@@ -36,6 +36,7 @@ def test_a_deep_home_with_spaces_on_another_file_system(
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_a_read_only_home_with_the_state_elsewhere(alice: Person, world: World, tmp_path: Path) -> None:
     if os.geteuid():
@@ -55,7 +56,7 @@ def test_a_read_only_home_with_the_state_elsewhere(alice: Person, world: World, 
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("there", [False, True], ids=["no state yet", "a state"])
+@pytest.mark.parametrize("there", [*more(False), True], ids=["no state yet", "a state"])
 def test_a_read_only_state_folder_is_refused_with_its_fix(world: World, tmp_path: Path, there: bool) -> None:
     """A line with its fix from the daemon and from each command, before `login` sends anybody to the broker's page.
 

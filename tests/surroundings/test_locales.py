@@ -46,6 +46,7 @@ def latin_1(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"LC_ALL": "de_DE.ISO-8859-1", "LOCPATH": str(folder)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("locale", ["latin-1", *more("strict")])
 def test_files_and_texts_are_utf_8_in_any_locale(
     alice: Person, world: World, tmp_path: Path, latin_1: dict[str, str], locale: str

@@ -27,6 +27,7 @@ def dispatched(pair: Pair, *steps: Document) -> str:
     return dispatch_id
 
 
+@pytest.mark.long
 def test_always_stores_the_rule_that_was_picked_and_it_can_be_removed(pair: Pair) -> None:
     alice, bob = pair
     first = dispatched(pair, bash("echo one two"), bash("echo three"), bash("echo four; id"))
@@ -83,7 +84,7 @@ def test_a_rule_that_is_removed_ends_in_the_run_that_goes_on(pair: Pair) -> None
 
 @pytest.mark.parametrize(
     "padding",
-    ["\n" * 600, *more(" " * 600), "\u3164" * 600, *more("\r", "\u2800"), "x" * 100_000],
+    [*more("\n" * 600, " " * 600), "\u3164" * 600, *more("\r", "\u2800", "x" * 100_000)],
     ids=["lines", "blanks", "fillers", "return", "braille", "long"],
 )
 def test_what_hides_in_a_call_is_marked_and_shown(pair: Pair, padding: str) -> None:
@@ -162,7 +163,7 @@ def _approvals(person: Person, dispatch_id: str) -> list[Document]:
     return [event for event in person.client.dispatch(dispatch_id)["events"] if event["kind"] == "approval"]
 
 
-@pytest.mark.parametrize("ended_by", ["decline", "stop", "kill"])
+@pytest.mark.parametrize("ended_by", [*more("decline", "stop"), "kill"])
 def test_a_run_that_ends_at_a_question_leaves_no_process(pair: Pair, ended_by: str) -> None:
     alice, bob = pair
     dispatch_id = dispatched(pair, bash("setsid sleep 300 >/dev/null 2>&1 & echo gone"), bash("id"))

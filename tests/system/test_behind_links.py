@@ -25,6 +25,7 @@ def linda(world: World) -> Iterator[Person]:
     yield person
 
 
+@pytest.mark.long
 def test_a_run_works_behind_links_and_everything_is_compared_resolved(world: World, linda: Person) -> None:
     nora = world.person("nora")
     project = linda.projects / "shop"

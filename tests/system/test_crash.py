@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.system.world import Document, Person, all_gone, descendants, eventually
 
 Pair = tuple[Person, Person]
@@ -96,6 +98,7 @@ def test_recipient_killed_while_it_waits_and_while_it_runs(pair: Pair) -> None:
     assert runs(bob, dispatch_id) == 2
 
 
+@pytest.mark.long
 def test_recipient_killed_right_after_the_accept_and_at_an_approval(pair: Pair) -> None:
     alice, bob = pair
     project = project_of(bob, "three")

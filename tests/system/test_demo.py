@@ -25,6 +25,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+@pytest.mark.long
 def test_it_ends_with_one_document(newcomer: Path) -> None:
     """Seen to fail with a result whose file was left out."""
     done = subprocess.run(

@@ -91,6 +91,7 @@ def test_permissions(patient: Person) -> None:
     assert [path.stat().st_mode & 0o777 for path in paths] == modes == [0o600, 0o700]
 
 
+@pytest.mark.long
 def test_settings_and_sign_in(patient: Person) -> None:
     right = patient.state.config.read_bytes()
     try:
@@ -131,6 +132,7 @@ def test_broker(patient: Person, world: World) -> None:
         world.broker.start()
 
 
+@pytest.mark.long
 def test_daemon_and_sandbox(patient: Person, tmp_path: Path) -> None:
     patient.stop()
     rows = examine(patient, broken=1)
@@ -161,6 +163,7 @@ def test_the_gate_is_proven_with_the_real_agent_program(patient: Person) -> None
         patient.client.reload()
 
 
+@pytest.mark.long
 @needs_root
 def test_reachability(patient: Person) -> None:
     patient.stop()

@@ -48,6 +48,7 @@ def arrived(person: Person, dispatch_id: str) -> None:
     eventually(lambda: person.rows(query, dispatch_id), what="the dispatch to arrive")
 
 
+@pytest.mark.long
 def test_the_later_ones_ignorable_field_works_and_is_counted(both: tuple[Person, Person]) -> None:
     nina, owen = both
     owen.will({"say": "hello"})

@@ -8,6 +8,7 @@ import pytest
 
 from peer.machine import identity
 from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
+from tests.conftest import more
 from tests.system.world import ALL_TOOLS, Document, Person, World, eventually
 
 
@@ -15,7 +16,7 @@ def device_set(person: Person) -> DeviceSet:
     return open_as(DeviceSet, identity.load(person.state).device_set)[0]
 
 
-@pytest.mark.parametrize("membership", ["its own", "mine"])
+@pytest.mark.parametrize("membership", [*more("its own"), "mine"])
 def test_an_acceptance_that_lists_another_persons_device(
     pair: tuple[Person, Person], world: World, membership: str
 ) -> None:

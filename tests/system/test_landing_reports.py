@@ -101,6 +101,7 @@ def test_killed_when_a_landing_that_nobody_asked_for_was_begun(pair: Pair, proje
     bob.client.edit_trust(alice.email, {"apply": "review"}, confirm_unverified=True)
 
 
+@pytest.mark.long
 def test_killed_when_it_is_recorded_and_not_sent(pair: Pair, project: Path) -> None:
     """With both sides killed, and the sender's machine off meanwhile."""
     alice, bob = pair

@@ -15,6 +15,7 @@ import pytest
 from peer.client.blocking import Client
 from peer.protocol.errors import DispatchError
 from sandbox.mcp.marker import MARKER
+from tests.conftest import more
 from tests.system.world import Document, Person, World, all_gone, connect, descendants, eventually
 
 SERVER = Path(__file__).parents[1] / "sandbox" / "mcp_server.py"
@@ -152,6 +153,7 @@ def test_what_can_be_granted_is_said(recipient: Recipient, world: World) -> None
     bob.client.revoke_trust(nora.email)
 
 
+@pytest.mark.long
 def test_a_server_that_does_not_start_fails_the_run_and_tells_the_sender_nothing(recipient: Recipient) -> None:
     recipient.installs(notes={"command": "sh", "args": ["-c", "echo no credentials of bob >&2; exit 1"]})
     recipient.edits(mcp_servers="notes")
@@ -163,7 +165,7 @@ def test_a_server_that_does_not_start_fails_the_run_and_tells_the_sender_nothing
     assert "credentials" not in json.dumps(recipient.alice.client.dispatch(dispatch_id)), theirs
 
 
-@pytest.mark.parametrize("how", ["revoke", "crash"])
+@pytest.mark.parametrize("how", [*more("revoke"), "crash"])
 def test_servers_end_with_the_run(recipient: Recipient, how: str) -> None:
     bob = recipient.bob
     recipient.installs("sleep")

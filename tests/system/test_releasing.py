@@ -56,6 +56,7 @@ def knows(person: Person, canary: str) -> bool:
     return any(canary.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.long
 def test_nothing_leaves_before_it_is_sent_also_after_a_kill(pair: Pair, project: Path, canary: str) -> None:
     """Red with Recorder._holds False, and with only the reply held."""
     alice, bob = pair

@@ -292,6 +292,7 @@ def own_world(tmp_path: Path) -> Iterator[World]:
         made.close()
 
 
+@pytest.mark.long
 def test_a_broker(own_world: World) -> None:
     """Seen to fail with the broker's own `fix` passed on, and with line ends kept in quotations and by a session."""
     world = own_world

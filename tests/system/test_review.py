@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from peer.protocol.errors import Conflict, DispatchError, Gone, Internal, NotFound
+from tests.conftest import more
 from tests.system.world import Document, Person, eventually, paths_below
 
 Pair = tuple[Person, Person]
@@ -106,6 +107,7 @@ def test_what_a_run_changed_waits_lands_and_is_taken_back(pair: Pair, project: P
         bob.client.undo(identity)
 
 
+@pytest.mark.long
 def test_a_change_is_shown_with_counts_and_colours_and_as_much_around_it_as_asked(pair: Pair, project: Path) -> None:
     bob = pair[1]
     (project / "src/app.py").write_text("import os\n" + "x = 1\n" * 20)
@@ -232,7 +234,7 @@ def test_an_edge_may_let_unmarked_changes_land_at_once_and_no_others(pair: Pair,
     assert by_path(bob, failed)["more.md"]
 
 
-@pytest.mark.parametrize("how", ["cancelled", "revoked", "crash", "stop"])
+@pytest.mark.parametrize("how", [*more("cancelled", "revoked", "stop"), "crash"])
 def test_what_a_run_changed_is_kept_however_it_ends(pair: Pair, project: Path, how: str) -> None:
     alice, bob = pair
     before = tree(project)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from peer.protocol.errors import DispatchError
+from tests.conftest import more
 from tests.system.world import (
     Document,
     Failed,
@@ -174,7 +175,7 @@ def test_contacts_do_without_the_broker(pair: Pair, world: World) -> None:
         world.broker.start()
 
 
-@pytest.mark.parametrize("ended_by", ["sender", "recipient", "revocation"])
+@pytest.mark.parametrize("ended_by", [*more("sender", "recipient"), "revocation"])
 def test_ending_a_run_leaves_no_process(pair: Pair, ended_by: str) -> None:
     alice, bob = pair
     bob.client.edit_trust(alice.email, {"approval": "auto"})
@@ -235,6 +236,7 @@ def test_a_run_that_cannot_begin_says_why(pair: Pair) -> None:
     eventually(lambda: not bob.run_folders(), what="the run's folder removed")
 
 
+@pytest.mark.long
 def test_always_is_a_rule_and_declining_at_an_approval_ends_the_run(pair: Pair) -> None:
     alice, bob = pair
     bob.will({"tool": "Bash", "input": {"command": "echo one"}}, {"tool": "Bash", "input": {"command": "echo two"}})
@@ -305,6 +307,7 @@ def test_pause_resume_and_rate(pair: Pair) -> None:
     assert over["code"] == 429 and over["message"] and over["fix"]
 
 
+@pytest.mark.long
 def test_redacted_results_keep_inputs_and_outputs_here(pair: Pair) -> None:
     alice, bob = pair
     bob.client.edit_trust(alice.email, {"results": "redacted", "approval": "auto"})

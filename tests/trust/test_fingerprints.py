@@ -101,6 +101,7 @@ def test_the_words_are_told_apart() -> None:
     )
 
 
+@pytest.mark.long
 def test_fingerprints_that_were_computed_are_forgotten_when_there_are_many() -> None:
     most = fingerprints.fingerprint.cache_parameters()["maxsize"]
     assert most is not None

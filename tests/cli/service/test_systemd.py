@@ -41,6 +41,7 @@ def test_installed_restarted_and_gone_without_a_trace(session: Session) -> None:
     assert session.dispatch("status", status=1)["installed"] is False
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_lingering_that_was_refused_changes_nothing(session: Session) -> None:
     """And `--no-linger` turns off what an earlier install turned on."""

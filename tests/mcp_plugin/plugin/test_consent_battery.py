@@ -80,6 +80,7 @@ def asked_in_our_words(session: Session) -> int:
     return sum(text.startswith("dispatch: ") for text in session.asked_with)
 
 
+@pytest.mark.long
 async def test_calls_that_no_picker_asked_about(pair: Pair) -> None:
     alice, bob = pair
     waiting = await sent(pair, bash("echo one"))

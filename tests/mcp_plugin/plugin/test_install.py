@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from peer import VERSION
+from tests.conftest import more
 from tests.mcp_plugin.plugin import claude as host
 
 PLUGIN = "dispatch@dispatch-courier"
@@ -89,6 +90,7 @@ def test_again_is_harmless(machine: Machine) -> None:
     assert machine.dispatch("plugin", "uninstall")["changed"] is False
 
 
+@pytest.mark.long
 def test_nothing_else_of_the_settings_is_touched(machine: Machine) -> None:
     machine.write_settings(THEIRS)
     machine.dispatch("plugin", "install")
@@ -102,7 +104,7 @@ def test_nothing_else_of_the_settings_is_touched(machine: Machine) -> None:
     assert after == THEIRS
 
 
-@pytest.mark.parametrize("command", ["install", "uninstall"])
+@pytest.mark.parametrize("command", [*more("install"), "uninstall"])
 def test_nothing_of_the_project_is_touched(machine: Machine, tmp_path: Path, command: str) -> None:
     """It is run in a project that declares the marketplace for those who work on it."""
     machine.dispatch("plugin", "install")
@@ -186,6 +188,7 @@ def test_namesakes_of_others_are_left_alone(machine: Machine, tmp_path: Path, co
     assert list(machine.registered()) == ["dispatch@elsewhere"]
 
 
+@pytest.mark.long
 def test_without_the_program_it_says_what_to_do(machine: Machine, tmp_path: Path) -> None:
     machine.path = host.clean_path()
     error = machine.refused("plugin", "install")

@@ -81,6 +81,7 @@ def permitted(session: Session) -> None:
     assert set(session.asked).isdisjoint(NEEDS_NO_PERMISSION)
 
 
+@pytest.mark.long
 async def test_send(pair: Pair) -> None:
     alice, bob = pair
     task = "Why does the parser drop the last line?"
@@ -157,7 +158,7 @@ async def test_a_session_hears_at_its_start_what_waits_and_no_task(pair: Pair) -
     bob.client.decline(dispatch_id)
 
 
-@pytest.mark.parametrize("prompt", ["/dispatch:dispatch", *more("/dispatch:inbox", "/dispatch:send bob it"), "hello"])
+@pytest.mark.parametrize("prompt", [*more("/dispatch:dispatch", "/dispatch:inbox", "/dispatch:send bob it"), "hello"])
 async def test_only_reading_is_permitted_without_a_question(pair: Pair, prompt: str) -> None:
     """A model that has gone over to the sender: it calls everything, and the person permits nothing."""
     alice, bob = pair
@@ -250,7 +251,7 @@ async def test_a_form_that_no_person_answered_falls_back_to_the_picker(pair: Pai
 MENU = ("Read-only", "Read and write", "All", "Decline")
 
 
-@pytest.mark.parametrize(("name", "confirmed"), [("carol", True), ("dave", False)])
+@pytest.mark.parametrize(("name", "confirmed"), [pytest.param("carol", True, marks=pytest.mark.long), ("dave", False)])
 async def test_an_invitation_and_its_menu(pair: Pair, world: World, name: str, confirmed: bool) -> None:
     _, bob = pair
     stranger = await trio.to_thread.run_sync(world.person, name)
@@ -292,6 +293,7 @@ async def test_an_invitation_and_its_menu(pair: Pair, world: World, name: str, c
         assert bob.edge(stranger, "incoming") is None
 
 
+@pytest.mark.long
 async def test_revoke(pair: Pair) -> None:
     alice, bob = pair
     session = await play(

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
@@ -155,6 +156,7 @@ def test_of_an_overlay(first: list[tuple[str, str, str]], second: list[tuple[str
     check("overlay", first, second)
 
 
+@pytest.mark.long
 @_EXAMPLES
 @given(_BEFORE, _STEPS)
 def test_of_a_copy(first: list[tuple[str, str, str]], second: list[tuple[str, str, str]]) -> None:

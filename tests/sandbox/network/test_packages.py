@@ -370,6 +370,7 @@ async def test_the_budget_of_bytes_holds_for_packages(person: Person) -> None:
     assert ("network_used_up", "the run's budget of bytes over the network is used up") in there.told
 
 
+@pytest.mark.long
 async def test_what_is_learned_of_registries_is_bounded(person: Person) -> None:
     """A registry whose every list names another thousand hosts."""
 
