@@ -84,7 +84,7 @@ MANY = (pytest.mark.long, pytest.mark.timeout(3600))
 @pytest.mark.parametrize(
     ("protocol", "connections", "streams", "size"),
     [
-        pytest.param(REFUSED, 3, 4, 2, id="refused"),
+        pytest.param(REFUSED, 3, 4, 2, id="refused", marks=pytest.mark.long),
         pytest.param(UNREAD, 3, 4, 2, id="unread", marks=pytest.mark.long),
         pytest.param("", 3, 4, 2, id="never named", marks=pytest.mark.long),
         pytest.param(UNREAD, 6, 40, 4096, id="more streams than are served"),

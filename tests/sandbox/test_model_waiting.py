@@ -309,7 +309,8 @@ async def test_a_stream_that_breaks_costs_no_turn_twice(tmp_path: Path) -> None:
     assert len(model.seen) == 2
 
 
-@pytest.mark.parametrize("usd", [pytest.param(5.0, marks=pytest.mark.long), 0.001])
+@pytest.mark.long
+@pytest.mark.parametrize("usd", [5.0, 0.001])
 async def test_an_own_price_is_what_counts(tmp_path: Path, usd: float) -> None:
     """130 of input at 7, 50 of output at 11 USD a million."""
     price = frames.ModelPrice(input=7, output=11, cache_write=7, cache_read=7)

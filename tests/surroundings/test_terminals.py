@@ -124,12 +124,11 @@ def words(shown: str) -> set[str]:
     return {word for word in re.sub("[─│╷╵]", " ", plain).split() if not re.search(passing, word)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "look",
-    [
-        pytest.param({"TERM": "dumb"}, id="dumb", marks=pytest.mark.long),
-        pytest.param({"TERM": "xterm-256color", "NO_COLOR": "1"}, id="plain"),
-    ],
+    [{"TERM": "dumb"}, {"TERM": "xterm-256color", "NO_COLOR": "1"}],
+    ids=["dumb", "plain"],
 )
 def test_no_escape_codes_where_nobody_reads_them(scene: Scene, look: dict[str, str]) -> None:
     """Seen to fail with NO_COLOR: tables were bold and dim all the same."""
