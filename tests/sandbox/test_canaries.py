@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import os
 import platform
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import pytest
 
 from sandbox import programs
 from sandbox.confinement.bubblewrap import (
+    canaries,
     canary_attempts,
     examine,
     landlock,
@@ -263,6 +265,25 @@ async def test_a_canary_that_fails_outside_proves_nothing(person: Person, monkey
     assert report.unproven == ("loopback port",) and not report.ok
     with pytest.raises(SandboxError, match="loopback port"):
         await prove(person.profile)
+
+
+async def test_a_protected_folder_that_goes_meanwhile_needs_no_protection(
+    person: Person, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another daemon on this machine has ended, and its state folder was removed. Seen to fail: "does not hold"."""
+    other = tmp_path / "other"
+    other.mkdir()
+    outside = canaries._run_outside
+
+    async def gone_by_then(*arguments: Any) -> dict[str, tuple[bool, str]]:
+        shutil.rmtree(other)
+        return await outside(*arguments)
+
+    monkeypatch.setattr(canaries, "_run_outside", gone_by_then)
+    protected = (*person.profile.protected, other)
+    report = await prove(replace(person.profile, protected=protected))
+    outcomes = {canary.name: canary.outcome for canary in report.canaries}
+    assert outcomes[f"protected folder {len(protected)}"] == "untestable"
 
 
 async def test_a_probe_that_can_do_nothing_does_not_pass(person: Person) -> None:

@@ -66,7 +66,7 @@ async def examine(profile: Profile, /, *, alter: Alter | None = None) -> CanaryR
             outcome = "open"
         else:
             outcome = "blocked" if testable else "untestable"
-            if one.required and not testable:
+            if one.required and not testable and (one.of is None or one.of.exists()):
                 unproven.append(one.name)
         canaries.append(Canary(one.name, outcome, detail))
     return CanaryReport(tuple(canaries), tuple(unproven), time.monotonic() - started, TIER, mechanisms())

@@ -8,7 +8,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,8 @@ class Attempt:
     """One thing to try.
 
     `kind`: a function of canary_probe.py; `outside` and `inside`: its arguments on either side. `required`: must
-    succeed outside. `permitted`: must succeed inside as well.
+    succeed outside, unless the file `of` is gone, which another program may remove. `permitted`: must succeed inside
+    as well.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Attempt:
     inside: Mapping[str, object]
     required: bool = True
     permitted: bool = False
+    of: Path | None = None
 
 
 @contextlib.contextmanager
@@ -94,9 +96,10 @@ def _files(planted: contextlib.ExitStack, profile: Profile, folder: Path, token:
             planted.callback(file.unlink, missing_ok=True)
             with contextlib.suppress(FileNotFoundError):  # the folder of another node that has ended meanwhile
                 file.touch(mode=0o600)
-            out.append(_both(f"protected folder {number + 1}", "read", path=str(file)))
+            attempt = _both(f"protected folder {number + 1}", "read", path=str(file))
+            out.append(replace(attempt, of=file))
         elif hidden.is_file():
-            out.append(_both(f"protected file {number + 1}", "read", path=str(hidden)))
+            out.append(replace(_both(f"protected file {number + 1}", "read", path=str(hidden)), of=hidden))
     with contextlib.suppress(OSError, RuntimeError):
         home = Path.home().resolve()
         found = [
