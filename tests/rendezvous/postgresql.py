@@ -8,8 +8,10 @@ import secrets
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -73,13 +75,20 @@ class Server:
         """Stop it: `fast`, or `immediate`, which is a crash."""
         self._do("pg_ctl", "stop", "--pgdata", str(self._data), "--mode", how)
 
+    def end(self) -> None:
+        """Stop it, whatever it does."""
+        with suppress(subprocess.CalledProcessError):
+            self.stop("immediate")
+
     @property
     def pid(self) -> int:
         return int((self._data / "postmaster.pid").read_text().split("\n")[0])
 
     def signal(self, number: signal.Signals) -> None:
         """Signal every process of it."""
-        os.killpg(os.getpgid(self.pid), number)
+        postmaster = psutil.Process(self.pid)
+        for process in (postmaster, *postmaster.children()):
+            process.send_signal(number)
 
     def url(self, database: str = DATABASE, **more: str) -> str:
         """Return the connection string of a database."""

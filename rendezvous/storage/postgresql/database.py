@@ -7,14 +7,18 @@ have happened: that is Unavailable, and who asks again is refused or answered by
 
 from __future__ import annotations
 
+import os
 import random
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from importlib import resources
 from typing import Any, Final, TypeVar
 
+import outcome
 import psycopg
 import structlog
 import trio
@@ -38,6 +42,8 @@ WAIT_SECONDS: Final = 5.0
 """For a connection, also for a new one to a server that is away."""
 STATEMENT_MS: Final = 10_000
 """What any statement may take; longer for none, since whoever asked has left by then."""
+STEP_SECONDS: Final = 15.0
+"""What a step may take, and each of its tries; above that its connection is shut."""
 CHANNEL: Final = "dispatch_changes"
 OLDEST: Final = 150_000
 """PostgreSQL 15, as its server_version_num."""
@@ -143,14 +149,20 @@ class PostgresqlDatabase(connection.Database):
     async def read(self, step: Callable[[Connection], R]) -> R:
         return await self._in_thread(partial(self._run, step, IsolationLevel.REPEATABLE_READ, read_only=True))
 
-    async def _in_thread(self, run: Callable[[], R]) -> R:
-        return await trio.to_thread.run_sync(run, limiter=self._limiter)
+    async def _in_thread(self, run: Callable[[_Running], R]) -> R:
+        running = _Running()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.give_up_late)
+            # Captured, since what a nursery's block raises becomes a group.
+            done = await trio.to_thread.run_sync(outcome.capture, run, running, limiter=self._limiter)
+            nursery.cancel_scope.cancel()
+        return done.unwrap()
 
-    def _run(self, step: Callable[[Connection], R], level: IsolationLevel, *, read_only: bool) -> R:
+    def _run(self, step: Callable[[Connection], R], level: IsolationLevel, running: _Running, *, read_only: bool) -> R:
         with _as_unavailable():
             for tried in range(1, TRIES + 1):
                 try:
-                    return self._once(step, level, read_only=read_only)
+                    return self._once(step, level, running, read_only=read_only)
                 except _AGAIN:
                     if tried == TRIES:
                         raise
@@ -160,8 +172,8 @@ class PostgresqlDatabase(connection.Database):
                 time.sleep(random.uniform(0, _RETRY_SECONDS * 2**tried))  # noqa: S311 - only spreads them
         raise AssertionError
 
-    def _once(self, step: Callable[[Connection], R], level: IsolationLevel, *, read_only: bool) -> R:
-        with self._pool.connection() as using:
+    def _once(self, step: Callable[[Connection], R], level: IsolationLevel, running: _Running, *, read_only: bool) -> R:
+        with self._pool.connection() as using, running.on(using):
             using.isolation_level, using.read_only = level, read_only
             try:
                 mine = _Step(using)
@@ -169,7 +181,7 @@ class PostgresqlDatabase(connection.Database):
                 for user_id in mine.changed:
                     mine.execute("SELECT pg_notify(?, ?)", (CHANNEL, user_id))
             except psycopg.OperationalError as error:
-                if using.broken and not isinstance(error, _AGAIN):
+                if using.closed and not isinstance(error, _AGAIN):
                     raise _Broken(error) from error
                 raise
             using.commit()
@@ -200,6 +212,34 @@ class PostgresqlDatabase(connection.Database):
     async def aclose(self) -> None:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._pool.close)
+
+
+class _Running:
+    """A step that is under way. A server that stands still, on a machine that does not, answers nothing for ever, and
+    libpq waits: then the connection is shut from this side.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._using: psycopg.Connection[Any] | None = None
+
+    @contextmanager
+    def on(self, using: psycopg.Connection[Any]) -> Iterator[None]:
+        with self._lock:
+            self._using = using
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._using = None
+
+    async def give_up_late(self) -> None:
+        while True:
+            await trio.sleep(STEP_SECONDS)
+            with self._lock:
+                if self._using is not None and not self._using.closed:
+                    with socket.socket(fileno=os.dup(self._using.fileno())) as connected, suppress(OSError):
+                        connected.shutdown(socket.SHUT_RDWR)
 
 
 class _Broken(Exception):
