@@ -16,7 +16,7 @@ from tests.rendezvous.world import People, Running, people_at, running_broker
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
     """A PostgreSQL server for every test that needs no other; each has a database of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # noqa: S108 - a socket's path is short
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     server = Server(folder)
     try:
         yield server

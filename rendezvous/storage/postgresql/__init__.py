@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rendezvous.storage.limits import StorageLimits
-from rendezvous.storage.postgresql.database import PostgresqlDatabase
+from rendezvous.storage.postgresql.database import PostgresqlDatabase, look
 from rendezvous.storage.sql.storage import SqlStorage
 
-__all__ = ["PostgresqlStorage"]
+__all__ = ["PostgresqlStorage", "look"]
 
 
 class PostgresqlStorage(SqlStorage):

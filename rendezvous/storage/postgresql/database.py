@@ -156,7 +156,8 @@ class PostgresqlDatabase(connection.Database):
             # Captured, since what a nursery's block raises becomes a group.
             done = await trio.to_thread.run_sync(outcome.capture, run, running, limiter=self._limiter)
             nursery.cancel_scope.cancel()
-        return done.unwrap()
+        result: R = done.unwrap()
+        return result
 
     def _run(self, step: Callable[[Connection], R], level: IsolationLevel, running: _Running, *, read_only: bool) -> R:
         with _as_unavailable():
@@ -270,6 +271,17 @@ def migrate(using: psycopg.Connection[Any]) -> None:
             using.execute("INSERT INTO schema_version (version) VALUES (%s)", (len(known),))
         elif present < len(known):
             using.execute("UPDATE schema_version SET version = %s", (len(known),))
+
+
+def look(url: str) -> str:
+    """Return the version of a server and of the tables there, in words; change nothing. Raises Invalid, Unavailable."""
+    with _as_unavailable(), psycopg.connect(_conninfo(url)) as using:
+        version = using.info.parameter_status("server_version") or "of unknown version"
+        there = using.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
+        if not there or not there[0]:
+            return f"PostgreSQL {version}, no tables yet: the first `serve` makes them"
+        row = using.execute("SELECT version FROM schema_version").fetchone()
+        return f"PostgreSQL {version}, tables of version {row[0] if row else 0}; this program's is {len(migrations())}"
 
 
 def _conninfo(url: str) -> str:

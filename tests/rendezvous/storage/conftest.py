@@ -12,7 +12,6 @@ from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.postgresql import PostgresqlStorage
 from rendezvous.storage.sqlite import SqliteStorage
-from tests.rendezvous.postgresql import Server
 from tests.rendezvous.storage.memory import MemoryStorage
 
 Handles = tuple[Storage, Storage]

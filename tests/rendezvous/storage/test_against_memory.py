@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from peer.protocol.errors import DispatchError
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
-from rendezvous.storage.rows import Author, Caller, InvitationAnswer, InvitationStatus
 from rendezvous.storage.postgresql import PostgresqlStorage
+from rendezvous.storage.rows import Author, Caller, InvitationAnswer, InvitationStatus
 from rendezvous.storage.sqlite import SqliteStorage
 from tests.conftest import few
 from tests.rendezvous.postgresql import Server

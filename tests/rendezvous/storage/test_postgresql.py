@@ -34,7 +34,7 @@ def url(postgresql: Server) -> str:
 @pytest.fixture
 def own() -> Iterator[Server]:
     """A server for one test, which may do to it what it likes."""
-    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp", ignore_cleanup_errors=True) as folder:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         server = Server(Path(folder))
         try:
             yield server
