@@ -1,7 +1,7 @@
 """Waking the requests that wait for a user's invitations to change (long polls). What changed: storage.
 
-In this process only. The events are hints: a request that wakes reads the storage again, and one that was not woken
-ends by its own timeout.
+The events are hints: a request that wakes reads the storage again, and one that was not woken ends by its own timeout.
+What another process changes is told by `Storage.listen`.
 """
 
 from __future__ import annotations
@@ -50,10 +50,14 @@ class ChangeSignal:
             for event in self._waiting.get(user_id, ()):
                 event.set()
 
+    def notify_all(self) -> None:
+        """Wake every request."""
+        self.notify(*self._waiting)
+
     def close(self) -> None:
         """Wake every request, and let none wait from now on: the broker is stopping."""
         self._closed = True
-        self.notify(*self._waiting)
+        self.notify_all()
 
     def __len__(self) -> int:
         return self._count

@@ -23,9 +23,11 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
+from peer.protocol.errors import DispatchError
 from rendezvous.broker import is_loopback
 from rendezvous.options import Options
 from rendezvous.private_files import MIN_TEXT
+from rendezvous.storage.opening import look
 from rendezvous.tokens import SECRET_FILE
 
 HTTP_SECONDS: Final = 10
@@ -59,6 +61,7 @@ def checks(options: Options, environment: Mapping[str, str]) -> list[Check]:
         _mail(options),
         _secret(options, environment),
         _data_folder(options),
+        *([_database(options.database)] if options.database else []),
         reached,
         relays,
         _clock({**clocks, **more}),
@@ -182,6 +185,13 @@ def _data_folder(options: Options) -> Check:
             "data folder", False, f"only {free // 1024**2} MB are free at {folder}", "free some disk space there"
         )
     return Check("data folder", True, f"{folder}, private, {free // 1024**3} GB free")
+
+
+def _database(url: str) -> Check:
+    try:
+        return Check("database", True, look(url))
+    except DispatchError as error:
+        return Check("database", False, error.message, error.fix)
 
 
 def _public_address(options: Options) -> tuple[Check, dict[str, float]]:

@@ -23,10 +23,8 @@ from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
 from rendezvous.options import Options, broker_options, data_option
 from rendezvous.relay_tokens import RelayKey, load_relay_key
-from rendezvous.storage.sqlite import SqliteStorage
+from rendezvous.storage.opening import open_storage
 from rendezvous.tokens import load_secret
-
-DATABASE = "rendezvous.db"
 
 EXAMPLES = """\b
 Examples:
@@ -61,7 +59,7 @@ def serve(**given: object) -> None:
         with DataFolder(options.folder) as folder:
             settings = options.settings(folder)
             secret, relay_key = load_secret(folder, os.environ), load_relay_key(folder)
-            run = partial(_run, settings, secret, relay_key, mailer, config, host=options.host, port=options.port)
+            run = partial(_run, options, settings, secret, relay_key, mailer, config)
             trio.run(run)
 
 
@@ -103,24 +101,22 @@ def relay_key(*, data: Path) -> None:
 
 
 async def _run(
+    options: Options,
     settings: Settings,
     secret: bytes,
     relay_key: RelayKey,
     mailer: Mailer | None,
     config: Config,
-    *,
-    host: str,
-    port: int,
 ) -> None:
     limits = ConnectionLimits().within_descriptors()
     async with (
-        listening(host, port, backlog=limits.total) as listeners,
-        SqliteStorage(settings.data / DATABASE) as storage,
+        listening(options.host, options.port, backlog=limits.total) as listeners,
+        open_storage(options.database, settings.data) as storage,
     ):
         if not settings.public_url:
             scheme = "https" if config.ssl_enabled else "http"
             settings = replace(
-                settings, public_url=origin_of(f"{scheme}://{program.authority(host, port_of(listeners))}")
+                settings, public_url=origin_of(f"{scheme}://{program.authority(options.host, port_of(listeners))}")
             )
         broker = Broker(settings, storage=storage, secret=secret, relay_key=relay_key, mailer=mailer)
         started, stop = trio.Event(), trio.Event()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from peer.protocol.errors import Invalid
 from peer.protocol.relays.addresses import MAX_RELAYS
@@ -31,6 +32,24 @@ data_option = click.option(
 )
 
 
+def _without_password(context: click.Context, parameter: click.Parameter, url: str) -> str:
+    """Refuse a password among the arguments, which everybody on the machine can read."""
+    given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    if given and urlsplit(url).password:
+        raise click.BadParameter("a password in it can be read by everybody on this machine; give it as $DATABASE_URL")
+    return url
+
+
+database_option = click.option(
+    "--database",
+    metavar="URL",
+    default="",
+    envvar="DATABASE_URL",
+    callback=_without_password,
+    help="A PostgreSQL database, postgresql://USER@HOST/NAME, for several brokers. Default: a file in the data folder.",
+)
+
+
 def broker_options(command: Command) -> Command:
     """Add the options that say what a broker is like."""
     options = (
@@ -44,6 +63,7 @@ def broker_options(command: Command) -> Command:
             "--port", default=8800, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one."
         ),
         data_option,
+        database_option,
         click.option(
             "--public-url", default="", help="The address that people use. Default: http://HOST:PORT on loopback."
         ),
@@ -107,6 +127,7 @@ class Options:
     host: str
     port: int
     data: Path
+    database: str
     public_url: str
     dev: bool
     certificate: Path | None

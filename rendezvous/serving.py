@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
+from peer.protocol.errors import Unavailable
 from rendezvous.app import make_app
 from rendezvous.broker import Broker
 from rendezvous.connections import ConnectionLimits, serve_within
+
+log = structlog.get_logger(__name__)
 
 PURGE_SECONDS = 60
 
@@ -53,11 +57,21 @@ async def serve(
 
     async def purge_regularly() -> None:
         while True:
-            await broker.storage.purge(broker.clock())
+            try:
+                await broker.storage.purge(broker.clock())
+            except Unavailable as error:  # requests are told of it; the database may come back
+                log.warning("purge.failed", why=error.message)
             await trio.sleep(PURGE_SECONDS)
+
+    def heard(user_id: str | None) -> None:
+        if user_id is None:
+            broker.changes.notify_all()
+        else:
+            broker.changes.notify(user_id)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(purge_regularly)
+        nursery.start_soon(broker.storage.listen, heard)
         # Starlette and Hypercorn describe the same ASGI with different types.
         app = wrap_app(cast(ASGIFramework, make_app(broker)), config.wsgi_max_body_size, "asgi")
         await serve_within(app, config, listeners, limits=limits, started=started, until=stopping)

@@ -1,4 +1,5 @@
-"""The interface of the broker's storage, in the broker's terms. No SQL; implementations: sqlite/.
+"""The interface of the broker's storage, in the broker's terms. No SQL; implementations: sqlite/ and postgresql/, with
+the SQL that both run in sql/.
 
 Each operation is atomic: it takes effect as a whole or, when it raises, not at all, and concurrent operations behave
 as if they had run one after the other, also those of other processes on the same data. Operations take and return
@@ -18,7 +19,7 @@ than it may. An operation that is refused for another reason leaves the nonce un
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -180,6 +181,11 @@ class Storage(trio.abc.AsyncResource):
         (rules.invitation_mail_quotas)."""
 
     # -- upkeep
+
+    @abstractmethod
+    async def listen(self, heard: Callable[[str | None], None]) -> None:
+        """Call `heard` with a user id whenever another process changed an invitation of that user, and with None when
+        such a notice may have been missed; until it is cancelled."""
 
     @abstractmethod
     async def check(self) -> None:

@@ -58,6 +58,7 @@ from rendezvous.connections import ConnectionLimits
 from rendezvous.relay import limits as relay_limits
 from rendezvous.relay import requests
 from rendezvous.storage import limits as storage_limits
+from rendezvous.storage.postgresql import database as postgresql
 from rendezvous.storage.sqlite import database
 from sandbox import supervisor
 from sandbox.changes import bounds as change_bounds
@@ -1389,6 +1390,22 @@ ACCOUNT: Final[tuple[Row, ...]] = (
         held_in=("rendezvous.storage.sqlite.database:Database._readers",),
         test="tests/rendezvous/storage/test_sqlite.py::test_reads_do_not_wait_for_a_writer",
     ),
+    Row(
+        what="connections of one broker to its PostgreSQL server, beside the one that listens",
+        whose="a broker account",
+        limit=postgresql.CONNECTIONS,
+        unit="connections",
+        held_in=("psycopg_pool",),
+        test="tests/rendezvous/storage/test_postgresql.py::test_more_steps_than_connections_wait_for_each_other",
+    ),
+    Row(
+        what="the version of the broker's tables in PostgreSQL",
+        whose="a broker account",
+        limit=PER_ACT,
+        unit="row",
+        held_in=("rendezvous.storage/schema_version",),
+        test="tests/rendezvous/storage/test_postgresql.py::test_processes_that_start_at_once_make_the_tables_once",
+    ),
 )
 
 RELAY: Final[tuple[Row, ...]] = (
@@ -1924,6 +1941,9 @@ ROWS: Final[tuple[Row, ...]] = PEER + LOCAL_USER + RUN + ACCOUNT + RELAY + PERSO
 
 _ONE_CALL = "a local of one call, which fills it at most once or twice"
 VALUES: Final[dict[str, str]] = {
+    "rendezvous.storage.postgresql.database:_Step.changed": "the two users of one change, or the inviters of one page",
+    "rendezvous.storage.postgresql.database:_in_psycopg": "the statements, which are in the code; bounded besides",
+    "rendezvous.storage.postgresql.database:_row_class": "their columns, in the code; bounded besides",
     "cli.display:LiveView.calls": "the calls of one run, of which `watch` and `accept` show no more than a trace has",
     "cli.markdown:_Neutral.elements": "the kinds of Markdown that are drawn, which are in the code",
     "peer.mesh.ways:Ways._spares": "connections of the swarm, whose number is bounded, for two minutes",

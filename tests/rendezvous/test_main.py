@@ -26,14 +26,16 @@ from rendezvous.main import main
 from rendezvous.relay_tokens import load_relay_key
 from rendezvous.tokens import load_secret
 from tests.conftest import HANG
+from tests.rendezvous.postgresql import Server
 from tests.rendezvous.world import make_certificate
 
 ROOT = Path(__file__).parents[2]
+OURS = ("DISPATCH_", "DATABASE_URL")
 PROGRAM = [sys.executable, "-m", "rendezvous.main"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCH_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
@@ -63,7 +65,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.setattr("rendezvous.serving.serve", never)
 
     def run(*arguments: str, **variables: str) -> Result:
-        cleared = {name: None for name in os.environ if name.startswith("DISPATCH_")}
+        cleared = {name: None for name in os.environ if name.startswith(OURS)}
         result = CliRunner().invoke(main, arguments, env={**cleared, **variables})
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
         return result
@@ -78,24 +80,26 @@ async def sign_in(client: BrokerClient, device_set: bytes) -> None:
     assert isinstance(await client.wait_for_login(prompt), LoginToken)
 
 
-async def test_what_it_knew_survives_a_kill_and_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["file", "postgresql"])
+async def test_what_it_knew_survives_a_kill_and_a_restart(tmp_path: Path, postgresql: Server, database: str) -> None:
     data = tmp_path / "data"
+    more = {"DATABASE_URL": postgresql.database()} if database == "postgresql" else {}
     who = identity.create(StateFolder(tmp_path / "s"), "alice@example.org", "laptop", wall_clock, os.urandom)
-    with process(data, "--dev", "--port", "0") as (running, url):
+    with process(data, "--dev", "--port", "0", **more) as (running, url):
         port = url.rpartition(":")[2]
         async with BrokerClient(url, author=who) as client:
             await sign_in(client, who.device_set)
             await client.put_presence(seq=1, expires=wall_clock() + 600_000, box=b"box")
             token = client.token
         running.kill()
-    for name in ("", "rendezvous.db", "rendezvous.db-wal", "jwt.secret"):
+    for name in ("", "jwt.secret", *(("rendezvous.db", "rendezvous.db-wal") if not more else ())):
         assert (data / name).stat().st_mode & 0o077 == 0, name
-    with process(data, "--dev", "--port", port) as (_, again):
+    with process(data, "--dev", "--port", port, **more) as (_, again):
         assert again == url
         async with BrokerClient(url, author=who, token=token) as client:
             assert [entry.box for entry in await client.get_presence("alice@example.org")] == [b"box"]
     with (
-        process(data, "--dev", "--port", port, DISPATCH_JWT_SECRET="x" * 32) as (_, _url),
+        process(data, "--dev", "--port", port, DISPATCH_JWT_SECRET="x" * 32, **more) as (_, _url),
         pytest.raises(Unauthorized, match="DISPATCH_JWT_SECRET"),
     ):
         async with BrokerClient(url, author=who, token=token) as client:
@@ -185,6 +189,9 @@ def test_dev_is_refused_every_way_off_loopback(
         (["--behind-proxy", "proxy.example"], {}, "--behind-proxy 192.0.2.1"),
         (["--behind-proxy", "0.0.0.0/0"], {}, "only the addresses of your proxies"),
         (["--behind-proxy"], {}, "requires an argument"),
+        (["--database", "mysql://host/dispatch"], {}, "no PostgreSQL address"),
+        ([], {"DATABASE_URL": "postgresql://["}, "no PostgreSQL address"),
+        (["--database", "postgresql://me:secret@host/dispatch"], {}, "give it as $DATABASE_URL"),
         (["--relay", "relay.example"], {}, "--relay: 'relay.example' is not a relay's address"),
         (["--relay", "http://relay.example"], {}, "write it like https://relay.example"),
         (["--relay", "https://relay.example/x"], {}, "not a relay's address"),

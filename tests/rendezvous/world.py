@@ -33,12 +33,12 @@ from rendezvous.connections import ConnectionLimits
 from rendezvous.installing import Installing
 from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
-from rendezvous.main import DATABASE
 from rendezvous.proxies import proxy_networks
 from rendezvous.relay_tokens import RelayKey
 from rendezvous.serving import serve, server_config
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.opening import DATABASE
 from rendezvous.storage.sqlite import SqliteStorage
 from tests.conftest import HANG
 
@@ -91,6 +91,7 @@ async def running_broker(
     relays: tuple[str, ...] = (),
     relay_key: RelayKey = RELAY_KEY,
     installing: Installing = NOTHING_SAID,
+    public_url: str = "",
 ) -> AsyncIterator[Running]:
     """Serve on 127.0.0.1 until the block ends, then stop as SIGTERM would."""
     clock = clock or Clock()
@@ -102,7 +103,7 @@ async def running_broker(
     ):
         url = f"http://127.0.0.1:{port_of(listeners)}"
         settings = Settings(
-            public_url=url,
+            public_url=public_url or url,
             data=data,
             dev=dev,
             trusted_proxies=proxy_networks(proxies),

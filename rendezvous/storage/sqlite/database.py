@@ -32,6 +32,13 @@ def migrations() -> list[str]:
     ]
 
 
+class FileConnection(sqlite3.Connection):
+    """A connection for the SQL in rendezvous.storage.sql."""
+
+    def note_change(self, user_id: str) -> None:
+        """No other process is on this data."""
+
+
 class Database:
     """One connection that writes and READERS that read, for worker threads. Raises Unavailable for SQLite's errors."""
 
@@ -39,7 +46,7 @@ class Database:
         # Created 0600 before SQLite opens it: the -wal and -shm files get its mode.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._write_lock = threading.Lock()
-        self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._readers: queue.SimpleQueue[FileConnection] = queue.SimpleQueue()
         self._readers_open = 0
         with _as_unavailable():
             self._writer = _connect(path, "rw")
@@ -67,12 +74,12 @@ class Database:
             reader.close()
             self._readers.put(reader)
 
-    def write(self, step: Callable[[sqlite3.Connection], R]) -> R:
+    def write(self, step: Callable[[FileConnection], R]) -> R:
         """Return `step(connection)`; all of its writes are committed together or, when it raises, none."""
         with self._write_lock, _as_unavailable(), transaction(self._writer, "BEGIN IMMEDIATE"):
             return step(self._writer)
 
-    def read(self, step: Callable[[sqlite3.Connection], R]) -> R:
+    def read(self, step: Callable[[FileConnection], R]) -> R:
         """Return `step(connection)`, which sees one committed state of the file and cannot write."""
         reader = self._readers.get()
         try:
@@ -117,13 +124,14 @@ def _statements(script: str) -> Iterator[str]:
     yield pending  # a comment, or a statement without its semicolon, which must not be lost
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str) -> FileConnection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         timeout=BUSY_SECONDS,
+        factory=FileConnection,
     )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")

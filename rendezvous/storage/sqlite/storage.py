@@ -1,186 +1,45 @@
-"""SqliteStorage: each operation as one transaction of the functions beside this module, in a worker thread."""
+"""SqliteStorage: one file, one writer and some readers, each in a worker thread."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
-from rendezvous.storage.rows import (
-    AccountClaim,
-    Announcement,
-    Author,
-    Caller,
-    Counts,
-    InvitationAnswer,
-    InvitationChanges,
-    NewInvitation,
-    Poll,
-    PostedInvitation,
-    SignIn,
-    StoredInvitation,
-)
-from rendezvous.storage.rules import check_claim, check_kept, invitation_mail_quotas
-from rendezvous.storage.sqlite import accounts, invitations, presence, sign_ins, upkeep
+from rendezvous.storage.sql import connection
+from rendezvous.storage.sql.connection import Connection
+from rendezvous.storage.sql.storage import SqlStorage
 from rendezvous.storage.sqlite.database import READERS, Database
 
 R = TypeVar("R")
-Step = Callable[[sqlite3.Connection], R]
 
 
-class SqliteStorage(Storage):
+class SqliteStorage(SqlStorage):
     """A storage in the SQLite file at `path`, which is created or migrated. Raises Unavailable for an unusable one."""
 
     def __init__(self, path: Path, *, limits: StorageLimits = StorageLimits()) -> None:
-        self._limits = limits
+        super().__init__(_Threads(path), limits=limits)
+
+
+class _Threads(connection.Database):
+    def __init__(self, path: Path) -> None:
         self._database = Database(path)
         self._write_limiter = trio.CapacityLimiter(1)  # more threads would only queue on the one writing connection
         self._read_limiter = trio.CapacityLimiter(READERS)
 
-    async def aclose(self) -> None:
-        """Close the file; later operations raise Unavailable."""
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._database.close)
-
-    async def _write(self, step: Step[R]) -> R:
+    async def write(self, step: Callable[[Connection], R], *, isolated: bool = True) -> R:
         return await trio.to_thread.run_sync(partial(self._database.write, step), limiter=self._write_limiter)
 
-    async def _write_by(self, author: Author, step: Step[R]) -> R:
-        def authorized(db: sqlite3.Connection) -> R:
-            accounts.require_device(db, author)
-            accounts.use_nonce(db, author)
-            return self._within_quota(db, author.user_id, step)
-
-        return await self._write(authorized)
-
-    def _within_quota(self, db: sqlite3.Connection, user_id: str, step: Step[R]) -> R:
-        before = accounts.kept_bytes(db, user_id)
-        result = step(db)
-        check_kept(user_id, before=before, after=accounts.kept_bytes(db, user_id), limits=self._limits)
-        return result
-
-    async def _read(self, step: Step[R]) -> R:
+    async def read(self, step: Callable[[Connection], R]) -> R:
         return await trio.to_thread.run_sync(partial(self._database.read, step), limiter=self._read_limiter)
 
-    async def _read_by(self, caller: Caller, step: Step[R]) -> R:
-        def authorized(db: sqlite3.Connection) -> R:
-            accounts.require_device(db, caller)
-            return step(db)
+    async def listen(self, heard: Callable[[str | None], None]) -> None:
+        await trio.sleep_forever()  # one process holds the data folder
 
-        return await self._read(authorized)
-
-    # -- accounts and sign-ins
-
-    async def open_sign_in(
-        self, author: Author, claim: AccountClaim, sign_in: SignIn, *, device_code: bytes, interval: int, now: int
-    ) -> None:
-        def step(db: sqlite3.Connection) -> None:
-            accounts.use_nonce(db, author)
-            check_claim(accounts.account(db, claim.user_id), claim)
-            sign_ins.open_one(db, sign_in, device_code=device_code, interval=interval, now=now, limits=self._limits)
-
-        await self._write(step)
-
-    async def sign_in_by_user_code(self, user_code: str, now: int) -> SignIn | None:
-        return await self._read(lambda db: sign_ins.by_user_code(db, user_code, now))
-
-    async def sign_in_by_mail_token(self, mail_token: bytes, now: int) -> SignIn | None:
-        return await self._read(lambda db: sign_ins.by_mail_token(db, mail_token, now))
-
-    async def reserve_sign_in_mail(self, user_code: str, mail_token: bytes, now: int) -> bool:
-        return await self._write(lambda db: sign_ins.reserve_mail(db, user_code, mail_token, now, limits=self._limits))
-
-    async def forget_mail_token(self, mail_token: bytes) -> None:
-        await self._write(lambda db: sign_ins.forget_mail_token(db, mail_token))
-
-    async def count_wrong_code(self, mail_token: bytes) -> bool:
-        most = self._limits.wrong_codes
-        return await self._write(lambda db: sign_ins.count_wrong_code(db, mail_token, most=most))
-
-    async def approve_sign_in(self, user_code: str, claim: AccountClaim, now: int) -> SignIn:
-        def step(db: sqlite3.Connection) -> SignIn:
-            return self._within_quota(db, claim.user_id, lambda db: sign_ins.approve(db, user_code, claim, now))
-
-        return await self._write(step)
-
-    async def deny_sign_in(self, user_code: str, reason: str) -> None:
-        await self._write(lambda db: sign_ins.deny(db, user_code, reason))
-
-    async def poll_sign_in(self, device_code: bytes, now: int) -> Poll:
-        return await self._write(lambda db: sign_ins.poll(db, device_code, now))
-
-    async def authorize(self, author: Author) -> None:
-        await self._write_by(author, lambda _db: None)
-
-    # -- presence
-
-    async def announce(self, author: Author, *, seq: int, expires: int, box: bytes | None) -> None:
-        await self._write_by(author, lambda db: presence.put(db, author, seq=seq, expires=expires, box=box))
-
-    async def announcements(self, caller: Caller, user_id: str, now: int) -> tuple[Announcement, ...]:
-        return await self._read_by(caller, lambda db: presence.of_user(db, user_id, now))
-
-    # -- invitations
-
-    async def post_invitation(self, author: Author, invitation: NewInvitation, now: int) -> PostedInvitation:
-        def step(db: sqlite3.Connection) -> PostedInvitation:
-            return invitations.post(db, author.user_id, invitation, now, limits=self._limits)
-
-        return await self._write_by(author, step)
-
-    async def answer_invitation(self, author: Author, answer: InvitationAnswer, now: int) -> StoredInvitation:
-        def step(db: sqlite3.Connection) -> StoredInvitation:
-            return invitations.answer(db, author.user_id, answer, now, limits=self._limits)
-
-        return await self._write_by(author, step)
-
-    async def withdraw_invitation(self, author: Author, token: str, now: int) -> StoredInvitation:
-        def step(db: sqlite3.Connection) -> StoredInvitation:
-            return invitations.withdraw(db, author.user_id, token, now, limits=self._limits)
-
-        return await self._write_by(author, step)
-
-    async def invitation(self, caller: Caller, token: str) -> StoredInvitation:
-        return await self._read_by(caller, lambda db: invitations.one(db, caller, token))
-
-    async def invitation_version(self, caller: Caller) -> int:
-        return await self._read_by(caller, lambda db: invitations.version(db, caller.user_id))
-
-    async def invitation_changes(self, caller: Caller, after: int) -> InvitationChanges:
-        return await self._read_by(caller, lambda db: invitations.changes(db, caller, after, limits=self._limits))
-
-    async def invitation_by_token(self, token: str) -> StoredInvitation | None:
-        return await self._read(lambda db: invitations.by_token(db, token))
-
-    async def note_invitation_mail(self, token: str, *, mailed: bool) -> None:
-        await self._write(lambda db: invitations.note_mail(db, token, mailed=mailed))
-
-    async def note_fetched(self, caller: Caller, tokens: Sequence[str], now: int) -> frozenset[str]:
-        def step(db: sqlite3.Connection) -> frozenset[str]:
-            accounts.require_device(db, caller)
-            return invitations.note_fetched(db, caller.user_id, tokens, now)
-
-        return await self._write(step)
-
-    # -- quotas
-
-    async def reserve_invitation_mail(self, *, inviter: str, invitee: str, now: int) -> bool:
-        quotas = invitation_mail_quotas(inviter, invitee, self._limits)
-        return await self._write(lambda db: accounts.count_mail(db, quotas, now))
-
-    # -- upkeep
-
-    async def check(self) -> None:
-        await self._read(lambda db: db.execute("SELECT 1").fetchone())
-
-    async def counts(self, now: int) -> Counts:
-        return await self._read(lambda db: upkeep.counts(db, now))
-
-    async def purge(self, now: int) -> int:
-        return await self._write(lambda db: upkeep.purge(db, now, limits=self._limits))
+    async def aclose(self) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._database.close)

@@ -1,4 +1,4 @@
-"""Both implementations, each through two handles on the same data, as two processes would have."""
+"""All implementations, each through two handles on the same data, as two processes would have."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.postgresql import PostgresqlStorage
 from rendezvous.storage.sqlite import SqliteStorage
 from tests.rendezvous.storage.memory import MemoryStorage
 
@@ -17,7 +18,7 @@ Handles = tuple[Storage, Storage]
 Open = Callable[[StorageLimits], Handles]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 async def open_with(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens an empty storage with limits of its own; closes it at the end."""
     async with AsyncExitStack() as stack:
@@ -26,6 +27,9 @@ async def open_with(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
             if request.param == "memory":
                 one: Storage = MemoryStorage(limits=limits)
                 handles = one, one
+            elif request.param == "postgresql":
+                url = request.getfixturevalue("postgresql").database()
+                handles = PostgresqlStorage(url, limits=limits), PostgresqlStorage(url, limits=limits)
             else:
                 path = tmp_path / "rendezvous.db"
                 handles = SqliteStorage(path, limits=limits), SqliteStorage(path, limits=limits)

@@ -449,6 +449,9 @@ class MemoryStorage(Storage):
 
     # -- upkeep
 
+    async def listen(self, heard: Callable[[str | None], None]) -> None:
+        await trio.sleep_forever()
+
     async def check(self) -> None:
         await self._run(lambda _state: None)
 

@@ -1,4 +1,4 @@
-"""Any sequence of operations has the same results on SQLite as on the implementation in memory."""
+"""Any sequence of operations has the same results on SQLite and PostgreSQL as on the implementation in memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from peer.protocol.errors import DispatchError
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.postgresql import PostgresqlStorage
 from rendezvous.storage.rows import Author, Caller, InvitationAnswer, InvitationStatus
 from rendezvous.storage.sqlite import SqliteStorage
 from tests.conftest import few
+from tests.rendezvous.postgresql import Server
 from tests.rendezvous.storage.memory import MemoryStorage
 from tests.rendezvous.storage.values import DAY, HOUR, NOW, claim, invitation, sign_in
 
@@ -132,19 +134,23 @@ async def outcome(operation: Operation, storage: Storage) -> object:
 
 @few(10)
 @given(st.lists(operations(), min_size=15, max_size=40))
-def test_the_same_sequence_has_the_same_results(sequence: list[tuple[str, Operation]]) -> None:
+def test_the_same_sequence_has_the_same_results(postgresql: Server, sequence: list[tuple[str, Operation]]) -> None:
     async def compare() -> None:
         with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
             async with (
                 SqliteStorage(Path(folder) / "rendezvous.db", limits=LIMITS) as sqlite,
+                PostgresqlStorage(postgresql.database(), limits=LIMITS) as server,
                 MemoryStorage(limits=LIMITS) as memory,
             ):
-                await signed_in(sqlite)
-                await signed_in(memory)
+                for storage in (memory, sqlite, server):
+                    await signed_in(storage)
                 for name, operation in sequence:
-                    assert await outcome(operation, sqlite) == await outcome(operation, memory), name
+                    expected = await outcome(operation, memory)
+                    assert await outcome(operation, sqlite) == expected, name
+                    assert await outcome(operation, server) == expected, name
                 for who in (Caller(user, device) for user in USERS for device in DEVICES):
                     changes = partial(all_changes, who)
-                    assert await outcome(changes, sqlite) == await outcome(changes, memory)
+                    expected = await outcome(changes, memory)
+                    assert await outcome(changes, sqlite) == await outcome(changes, server) == expected
 
     trio.run(compare)

@@ -13,8 +13,8 @@ from rendezvous.storage.errors import AccountFull
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import InvitationAnswer, InvitationStatus
+from rendezvous.storage.sql.accounts import BOUNDED_OTHERWISE, KEPT_BY_ACCOUNT
 from rendezvous.storage.sqlite import SqliteStorage
-from rendezvous.storage.sqlite.accounts import BOUNDED_OTHERWISE, KEPT_BY_ACCOUNT
 from tests.rendezvous.storage.conftest import Open
 from tests.rendezvous.storage.values import DAY, HOUR, NOW, approved, author, caller, claim, invitation
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 
 from rendezvous.storage.errors import NonceUsed, UnknownDevice, UnknownUser
 from rendezvous.storage.limits import DAY_MS
 from rendezvous.storage.rows import Account, AccountClaim, Author, Caller
 from rendezvous.storage.rules import ROW_BYTES, check_claim, membership_holds
+from rendezvous.storage.sql.connection import Connection
 
 KEPT_BY_ACCOUNT = {
-    "users": "SELECT coalesce(sum(?1 + length(device_set)), 0) FROM users WHERE user_id = ?2",
-    "presence": "SELECT coalesce(sum(?1 + coalesce(length(box), 0)), 0) FROM presence WHERE user_id = ?2",
-    "memberships": "SELECT ?1 * count(*) FROM memberships WHERE user_id = ?2",
-    "invitations": "SELECT coalesce(sum(?1 + length(statement)), 0) FROM invitations WHERE inviter = ?2",
-    "answers": "SELECT coalesce(sum(?1 + length(a.sealed)), 0)"
-    " FROM invitations i JOIN answers a USING (token) WHERE i.invitee = ?2",
+    "users": "SELECT coalesce(sum(? + length(device_set)), 0) FROM users WHERE user_id = ?",
+    "presence": "SELECT coalesce(sum(? + coalesce(length(box), 0)), 0) FROM presence WHERE user_id = ?",
+    "memberships": "SELECT ? * count(*) FROM memberships WHERE user_id = ?",
+    "invitations": "SELECT coalesce(sum(? + length(statement)), 0) FROM invitations WHERE inviter = ?",
+    "answers": "SELECT coalesce(sum(? + length(a.sealed)), 0)"
+    " FROM invitations i JOIN answers a USING (token) WHERE i.invitee = ?",
 }
-"""By table, the bytes of a user's rows; ?1 is ROW_BYTES. The length of a blob is read without the blob."""
+"""By table, the bytes of a user's rows, given ROW_BYTES and the user id. Of a blob the length alone is read."""
 BOUNDED_OTHERWISE = {
     "devices": "at most those of the device-set",
     "logins": "StorageLimits.open_sign_ins, for ten minutes each",
@@ -29,13 +29,13 @@ BOUNDED_OTHERWISE = {
 """Every other table, with what bounds its rows."""
 
 
-def account(db: sqlite3.Connection, user_id: str) -> Account | None:
+def account(db: Connection, user_id: str) -> Account | None:
     """Return the account of a user id, or None."""
     row = db.execute("SELECT root, epoch, device_set FROM users WHERE user_id = ?", (user_id,)).fetchone()
     return Account(*row) if row else None
 
 
-def claim(db: sqlite3.Connection, wanted: AccountClaim, now: int) -> None:
+def claim(db: Connection, wanted: AccountClaim, now: int) -> None:
     """Make the account, or bring its device-set up to date. Raises OtherRoot, OldDeviceSet before it writes."""
     check_claim(account(db, wanted.user_id), wanted)
     db.execute(
@@ -57,12 +57,12 @@ def claim(db: sqlite3.Connection, wanted: AccountClaim, now: int) -> None:
         db.execute("DELETE FROM presence WHERE device = ? AND user_id != ?", (device, wanted.user_id))
         db.execute("INSERT INTO devices (user_id, device) VALUES (?, ?)", (wanted.user_id, device))
     db.execute(
-        "DELETE FROM presence WHERE user_id = ?1 AND device NOT IN (SELECT device FROM devices WHERE user_id = ?1)",
-        (wanted.user_id,),
+        "DELETE FROM presence WHERE user_id = ? AND device NOT IN (SELECT device FROM devices WHERE user_id = ?)",
+        (wanted.user_id, wanted.user_id),
     )
 
 
-def require_device(db: sqlite3.Connection, caller: Caller | Author) -> None:
+def require_device(db: Connection, caller: Caller | Author) -> None:
     """Raise UnknownUser for a user who never signed in here, UnknownDevice for a device that is not in their set."""
     member = "SELECT 1 FROM devices WHERE user_id = ? AND device = ?"
     if db.execute(member, (caller.user_id, caller.device)).fetchone():
@@ -72,7 +72,7 @@ def require_device(db: sqlite3.Connection, caller: Caller | Author) -> None:
     raise UnknownDevice(caller.user_id)
 
 
-def use_nonce(db: sqlite3.Connection, author: Author) -> None:
+def use_nonce(db: Connection, author: Author) -> None:
     """Keep the author's nonce until it expires. Raises NonceUsed."""
     done = db.execute(
         "INSERT INTO nonces (device, nonce, expires) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1",
@@ -82,7 +82,7 @@ def use_nonce(db: sqlite3.Connection, author: Author) -> None:
         raise NonceUsed
 
 
-def count_mail(db: sqlite3.Connection, quotas: Mapping[str, int], now: int) -> bool:
+def count_mail(db: Connection, quotas: Mapping[str, int], now: int) -> bool:
     """Count a mail under its quotas, each a number a day, and return True; or return False when one is used up."""
     used = "SELECT count(*) FROM mails WHERE quota = ? AND at > ?"
     if any(db.execute(used, (name, now - DAY_MS)).fetchone()[0] >= most for name, most in quotas.items()):
@@ -91,6 +91,6 @@ def count_mail(db: sqlite3.Connection, quotas: Mapping[str, int], now: int) -> b
     return True
 
 
-def kept_bytes(db: sqlite3.Connection, user_id: str) -> int:
+def kept_bytes(db: Connection, user_id: str) -> int:
     """Return the bytes that are kept for an account (rules.check_kept)."""
     return sum(int(db.execute(query, (ROW_BYTES, user_id)).fetchone()[0]) for query in KEPT_BY_ACCOUNT.values())

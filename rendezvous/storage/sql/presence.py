@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from rendezvous.storage.errors import OldAnnouncement
 from rendezvous.storage.rows import Announcement, Author
+from rendezvous.storage.sql.connection import Connection
 
 
-def put(db: sqlite3.Connection, author: Author, *, seq: int, expires: int, box: bytes | None) -> None:
+def put(db: Connection, author: Author, *, seq: int, expires: int, box: bytes | None) -> None:
     """Replace a device's announcement. Withdrawn (None), its row stays, so that `seq` cannot go back."""
     done = db.execute(
         "INSERT INTO presence (user_id, device, seq, expires, box) VALUES (?, ?, ?, ?, ?)"
@@ -20,7 +19,7 @@ def put(db: sqlite3.Connection, author: Author, *, seq: int, expires: int, box: 
         raise OldAnnouncement
 
 
-def of_user(db: sqlite3.Connection, user_id: str, now: int) -> tuple[Announcement, ...]:
+def of_user(db: Connection, user_id: str, now: int) -> tuple[Announcement, ...]:
     """Return a user's unexpired announcements: those of current devices, since a claim deletes the others'."""
     rows = db.execute(
         "SELECT device, seq, expires, box FROM presence"

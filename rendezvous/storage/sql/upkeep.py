@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from rendezvous.storage.limits import DAY_MS, StorageLimits
 from rendezvous.storage.rows import Counts
+from rendezvous.storage.sql.connection import Connection
 
 
-def purge(db: sqlite3.Connection, now: int, *, limits: StorageLimits) -> int:
+def purge(db: Connection, now: int, *, limits: StorageLimits) -> int:
     """Delete expired rows and return how many."""
     deleted = sum(
         db.execute(f"DELETE FROM {table} WHERE {column} <= ?", (limit,)).rowcount
@@ -26,13 +25,14 @@ def purge(db: sqlite3.Connection, now: int, *, limits: StorageLimits) -> int:
     return (
         deleted
         + db.execute(
-            "DELETE FROM versions WHERE user_id NOT IN (SELECT user_id FROM users)"
-            " AND user_id NOT IN (SELECT inviter FROM invitations UNION SELECT invitee FROM invitations)"
+            "DELETE FROM versions WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.user_id = versions.user_id)"
+            " AND NOT EXISTS (SELECT 1 FROM invitations i WHERE i.inviter = versions.user_id)"
+            " AND NOT EXISTS (SELECT 1 FROM invitations i WHERE i.invitee = versions.user_id)"
         ).rowcount
     )
 
 
-def counts(db: sqlite3.Connection, now: int) -> Counts:
+def counts(db: Connection, now: int) -> Counts:
     """Return the numbers that /metrics shows."""
 
     def count(what: str, *values: int) -> int:

@@ -4,24 +4,23 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from peer.protocol.errors import Conflict
 from rendezvous.storage.errors import NoSuchSignIn, TooManySignIns, UserCodeTaken
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import AccountClaim, Poll, PollOutcome, SignIn, SignInStatus
 from rendezvous.storage.rules import poll_interval, sign_in_mail_quotas
-from rendezvous.storage.sqlite import accounts
+from rendezvous.storage.sql import accounts
+from rendezvous.storage.sql.connection import Connection, Row
 
 COLUMNS = "user_code, user_id, device, device_name, device_set, address, state, reason, expires"
 
 
 def open_one(
-    db: sqlite3.Connection, sign_in: SignIn, *, device_code: bytes, interval: int, now: int, limits: StorageLimits
+    db: Connection, sign_in: SignIn, *, device_code: bytes, interval: int, now: int, limits: StorageLimits
 ) -> None:
     """Insert a sign-in. Raises TooManySignIns, UserCodeTaken."""
     in_all, from_one = db.execute(
-        "SELECT count(*), coalesce(sum(user_id = ? AND address = ?), 0) FROM logins WHERE expires > ?",
+        "SELECT count(*), count(*) FILTER (WHERE user_id = ? AND address = ?) FROM logins WHERE expires > ?",
         (sign_in.user_id, sign_in.address, now),
     ).fetchone()
     if from_one >= limits.open_sign_ins_from_one:
@@ -56,21 +55,21 @@ def open_one(
         raise UserCodeTaken
 
 
-def by_user_code(db: sqlite3.Connection, user_code: str, now: int) -> SignIn | None:
+def by_user_code(db: Connection, user_code: str, now: int) -> SignIn | None:
     """Return the unexpired sign-in with this user code."""
     found = db.execute(f"SELECT {COLUMNS} FROM logins WHERE user_code = ? AND expires > ?", (user_code, now))
     row = found.fetchone()
     return _sign_in(row) if row else None
 
 
-def by_mail_token(db: sqlite3.Connection, mail_token: bytes, now: int) -> SignIn | None:
+def by_mail_token(db: Connection, mail_token: bytes, now: int) -> SignIn | None:
     """Return the unexpired sign-in with this mail token."""
     found = db.execute(f"SELECT {COLUMNS} FROM logins WHERE mail_token = ? AND expires > ?", (mail_token, now))
     row = found.fetchone()
     return _sign_in(row) if row else None
 
 
-def reserve_mail(db: sqlite3.Connection, user_code: str, mail_token: bytes, now: int, *, limits: StorageLimits) -> bool:
+def reserve_mail(db: Connection, user_code: str, mail_token: bytes, now: int, *, limits: StorageLimits) -> bool:
     """Replace the mail token of a pending sign-in and count its mail. Raises NoSuchSignIn."""
     sign_in = by_user_code(db, user_code, now)
     if sign_in is None or sign_in.status is not SignInStatus.PENDING:
@@ -83,24 +82,24 @@ def reserve_mail(db: sqlite3.Connection, user_code: str, mail_token: bytes, now:
     return True
 
 
-def forget_mail_token(db: sqlite3.Connection, mail_token: bytes) -> None:
+def forget_mail_token(db: Connection, mail_token: bytes) -> None:
     """Remove a mail token from its sign-in."""
     db.execute("UPDATE logins SET mail_token = NULL WHERE mail_token = ?", (mail_token,))
 
 
-def count_wrong_code(db: sqlite3.Connection, mail_token: bytes, *, most: int) -> bool:
+def count_wrong_code(db: Connection, mail_token: bytes, *, most: int) -> bool:
     """Count a wrong code, of which number `most` denies the sign-in; True when it is not pending afterwards."""
     row = db.execute(
         "UPDATE logins SET attempts = attempts + 1,"
-        " state = CASE WHEN attempts + 1 >= ?1 THEN 'denied' ELSE state END,"
-        " reason = CASE WHEN attempts + 1 >= ?1 THEN 'the code was mistyped too often' ELSE reason END"
-        " WHERE mail_token = ?2 AND state = 'pending' RETURNING state",
-        (most, mail_token),
+        " state = CASE WHEN attempts + 1 >= ? THEN 'denied' ELSE state END,"
+        " reason = CASE WHEN attempts + 1 >= ? THEN 'the code was mistyped too often' ELSE reason END"
+        " WHERE mail_token = ? AND state = 'pending' RETURNING state",
+        (most, most, mail_token),
     ).fetchone()
     return row is None or row["state"] != SignInStatus.PENDING.value
 
 
-def approve(db: sqlite3.Connection, user_code: str, claim: AccountClaim, now: int) -> SignIn:
+def approve(db: Connection, user_code: str, claim: AccountClaim, now: int) -> SignIn:
     """Approve a pending sign-in with its claim, or deny it when the claim is refused. Raises NoSuchSignIn."""
     sign_in = by_user_code(db, user_code, now)
     if sign_in is None:
@@ -119,14 +118,14 @@ def approve(db: sqlite3.Connection, user_code: str, claim: AccountClaim, now: in
     return _sign_in(row)
 
 
-def deny(db: sqlite3.Connection, user_code: str, reason: str) -> None:
+def deny(db: Connection, user_code: str, reason: str) -> None:
     """Deny a pending sign-in."""
     db.execute(
         "UPDATE logins SET state = 'denied', reason = ? WHERE user_code = ? AND state = 'pending'", (reason, user_code)
     )
 
 
-def poll(db: sqlite3.Connection, device_code: bytes, now: int) -> Poll:
+def poll(db: Connection, device_code: bytes, now: int) -> Poll:
     """Answer a poll, and forget a sign-in that was decided."""
     row = db.execute(
         f"SELECT {COLUMNS}, interval_ms, next_poll FROM logins WHERE device_code = ? AND expires > ?",
@@ -147,7 +146,7 @@ def poll(db: sqlite3.Connection, device_code: bytes, now: int) -> Poll:
     return Poll(PollOutcome.SLOW_DOWN if early else PollOutcome.AUTHORIZATION_PENDING, sign_in)
 
 
-def _sign_in(row: sqlite3.Row) -> SignIn:
+def _sign_in(row: Row) -> SignIn:
     return SignIn(
         user_code=row["user_code"],
         user_id=row["user_id"],

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 from rendezvous.storage.errors import (
@@ -27,13 +26,14 @@ from rendezvous.storage.rows import (
     PostedInvitation,
     StoredInvitation,
 )
-from rendezvous.storage.sqlite import accounts
+from rendezvous.storage.sql import accounts
+from rendezvous.storage.sql.connection import Connection, Row
 
 COLUMNS = "token, inviter, invitee, statement, status, created, expires, answered, mailed, fetched"
 
 
 def post(
-    db: sqlite3.Connection, inviter: str, invitation: NewInvitation, now: int, *, limits: StorageLimits
+    db: Connection, inviter: str, invitation: NewInvitation, now: int, *, limits: StorageLimits
 ) -> PostedInvitation:
     """Insert an invitation, unless one is open already or a bound is reached."""
     known = accounts.account(db, inviter)
@@ -79,7 +79,7 @@ def post(
 
 
 def answer(
-    db: sqlite3.Connection, invitee: str, given: InvitationAnswer, now: int, *, limits: StorageLimits
+    db: Connection, invitee: str, given: InvitationAnswer, now: int, *, limits: StorageLimits
 ) -> StoredInvitation:
     """Answer a pending invitation, once."""
     done = db.execute(
@@ -108,7 +108,7 @@ def answer(
     raise InvitationExpired
 
 
-def withdraw(db: sqlite3.Connection, inviter: str, token: str, now: int, *, limits: StorageLimits) -> StoredInvitation:
+def withdraw(db: Connection, inviter: str, token: str, now: int, *, limits: StorageLimits) -> StoredInvitation:
     """Withdraw a pending invitation."""
     row = db.execute(f"SELECT {COLUMNS} FROM invitations WHERE token = ? AND inviter = ?", (token, inviter)).fetchone()
     if row is None:
@@ -128,10 +128,10 @@ def withdraw(db: sqlite3.Connection, inviter: str, token: str, now: int, *, limi
     return _invitation(row)
 
 
-def one(db: sqlite3.Connection, caller: Caller, token: str) -> StoredInvitation:
+def one(db: Connection, caller: Caller, token: str) -> StoredInvitation:
     """Return an invitation to its inviter or its invitee."""
     row = db.execute(
-        f"SELECT {COLUMNS} FROM invitations WHERE token = ?1 AND ?2 IN (inviter, invitee)", (token, caller.user_id)
+        f"SELECT {COLUMNS} FROM invitations WHERE token = ? AND ? IN (inviter, invitee)", (token, caller.user_id)
     ).fetchone()
     if row is None:
         raise NoSuchInvitation
@@ -139,20 +139,22 @@ def one(db: sqlite3.Connection, caller: Caller, token: str) -> StoredInvitation:
     return _invitation(row, sealed["sealed"] if sealed and row["inviter"] == caller.user_id else None)
 
 
-def by_token(db: sqlite3.Connection, token: str) -> StoredInvitation | None:
+def by_token(db: Connection, token: str) -> StoredInvitation | None:
     """Return an invitation to whoever has its token, without an answer."""
     row = db.execute(f"SELECT {COLUMNS} FROM invitations WHERE token = ?", (token,)).fetchone()
     return None if row is None else _invitation(row)
 
 
-def note_mail(db: sqlite3.Connection, token: str, *, mailed: bool) -> None:
+def note_mail(db: Connection, token: str, *, mailed: bool) -> None:
     """Note what became of an invitation's mail."""
-    row = db.execute("UPDATE invitations SET mailed = ? WHERE token = ? RETURNING inviter", (mailed, token)).fetchone()
+    row = db.execute(
+        "UPDATE invitations SET mailed = ? WHERE token = ? RETURNING inviter", (int(mailed), token)
+    ).fetchone()
     if row is not None:
         _touch_inviter(db, token, row["inviter"])
 
 
-def note_fetched(db: sqlite3.Connection, invitee: str, tokens: Sequence[str], now: int) -> frozenset[str]:
+def note_fetched(db: Connection, invitee: str, tokens: Sequence[str], now: int) -> frozenset[str]:
     """Note that a device of the invitee fetched these pending invitations; return the inviters to whom that is new."""
     inviters = set()
     for token in tokens:
@@ -167,24 +169,24 @@ def note_fetched(db: sqlite3.Connection, invitee: str, tokens: Sequence[str], no
     return frozenset(inviters)
 
 
-def changes(db: sqlite3.Connection, caller: Caller, after: int, *, limits: StorageLimits) -> InvitationChanges:
+def changes(db: Connection, caller: Caller, after: int, *, limits: StorageLimits) -> InvitationChanges:
     """Return what changed for the caller's user after a version, oldest change first."""
     current = version(db, caller.user_id)
     if after > current:
         after = 0
     rows = db.execute(
         f"SELECT {COLUMNS}, inviter_version AS version, 1 AS mine FROM invitations"
-        " WHERE inviter = ?1 AND inviter_version > ?2"
-        f" UNION ALL SELECT {COLUMNS}, invitee_version, 0 FROM invitations WHERE invitee = ?1 AND invitee_version > ?2"
-        " ORDER BY version LIMIT ?3",
-        (caller.user_id, after, limits.changes_at_once + 1),
+        " WHERE inviter = ? AND inviter_version > ?"
+        f" UNION ALL SELECT {COLUMNS}, invitee_version, 0 FROM invitations WHERE invitee = ? AND invitee_version > ?"
+        " ORDER BY version LIMIT ?",
+        (caller.user_id, after, caller.user_id, after, limits.changes_at_once + 1),
     ).fetchall()
     more = len(rows) > limits.changes_at_once
     rows = rows[: limits.changes_at_once]
     boxes = dict(
         db.execute(
             "SELECT a.token, a.sealed FROM answers a JOIN invitations i USING (token)"
-            " WHERE i.inviter = ?1 AND i.inviter_version > ?2 AND i.inviter_version <= ?3 AND a.device = ?4",
+            " WHERE i.inviter = ? AND i.inviter_version > ? AND i.inviter_version <= ? AND a.device = ?",
             (caller.user_id, after, rows[-1]["version"] if rows else after, caller.device),
         ).fetchall()
     )
@@ -196,13 +198,13 @@ def changes(db: sqlite3.Connection, caller: Caller, after: int, *, limits: Stora
     )
 
 
-def version(db: sqlite3.Connection, user_id: str) -> int:
+def version(db: Connection, user_id: str) -> int:
     """Return a user's version: 0 before any invitation of theirs."""
     row = db.execute("SELECT version FROM versions WHERE user_id = ?", (user_id,)).fetchone()
     return int(row["version"]) if row else 0
 
 
-def _invitation(row: sqlite3.Row, sealed: bytes | None = None) -> StoredInvitation:
+def _invitation(row: Row, sealed: bytes | None = None) -> StoredInvitation:
     return StoredInvitation(
         token=row["token"],
         inviter=row["inviter"],
@@ -218,20 +220,21 @@ def _invitation(row: sqlite3.Row, sealed: bytes | None = None) -> StoredInvitati
     )
 
 
-def _next_version(db: sqlite3.Connection, user_id: str) -> int:
+def _next_version(db: Connection, user_id: str) -> int:
     row = db.execute(
         "INSERT INTO versions (user_id, version) VALUES (?, 1)"
-        " ON CONFLICT (user_id) DO UPDATE SET version = version + 1 RETURNING version",
+        " ON CONFLICT (user_id) DO UPDATE SET version = versions.version + 1 RETURNING version",
         (user_id,),
     ).fetchone()
+    db.note_change(user_id)
     return int(row["version"])
 
 
-def _touch_inviter(db: sqlite3.Connection, token: str, inviter: str) -> None:
+def _touch_inviter(db: Connection, token: str, inviter: str) -> None:
     db.execute("UPDATE invitations SET inviter_version = ? WHERE token = ?", (_next_version(db, inviter), token))
 
 
-def _touch(db: sqlite3.Connection, token: str, inviter: str, invitee: str) -> None:
+def _touch(db: Connection, token: str, inviter: str, invitee: str) -> None:
     db.execute(
         "UPDATE invitations SET inviter_version = ?, invitee_version = ? WHERE token = ?",
         (_next_version(db, inviter), _next_version(db, invitee), token),

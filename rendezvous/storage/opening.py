@@ -1,0 +1,39 @@
+"""Which storage an operator means: the file in the data folder, or the PostgreSQL database of a connection string."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from peer.protocol.errors import Invalid
+from rendezvous.storage.interface import Storage
+from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.sqlite import SqliteStorage
+
+DATABASE = "rendezvous.db"
+_SCHEMES = ("postgresql://", "postgres://")
+
+
+def open_storage(url: str, folder: Path, *, limits: StorageLimits = StorageLimits()) -> Storage:
+    """Open the database that `url` names, the file in `folder` for "". Blocking. Raises Invalid, Unavailable."""
+    if not url:
+        return SqliteStorage(folder / DATABASE, limits=limits)
+    storage: Storage = _postgresql(url).PostgresqlStorage(url, limits=limits)
+    return storage
+
+
+def look(url: str) -> str:
+    """Say what is found at a PostgreSQL database; change nothing. Blocking. Raises Invalid, Unavailable."""
+    return str(_postgresql(url).look(url))
+
+
+def _postgresql(url: str) -> ModuleType:
+    if not url.startswith(_SCHEMES):
+        raise Invalid("--database is no PostgreSQL address", fix="write it like postgresql://user@host/dispatch")
+    try:
+        from rendezvous.storage import postgresql
+    except ImportError as error:
+        raise Invalid(
+            "this installation has no driver for PostgreSQL", fix="install dispatch with its extra `postgresql`"
+        ) from error
+    return postgresql

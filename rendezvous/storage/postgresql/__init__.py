@@ -1,0 +1,16 @@
+"""The broker's storage in a PostgreSQL server, for several processes and machines. Needs the extra `postgresql`."""
+
+from __future__ import annotations
+
+from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.postgresql.database import PostgresqlDatabase, look
+from rendezvous.storage.sql.storage import SqlStorage
+
+__all__ = ["PostgresqlStorage", "look"]
+
+
+class PostgresqlStorage(SqlStorage):
+    """A storage in the database that `url` names; its tables are made or migrated. Raises Invalid, Unavailable."""
+
+    def __init__(self, url: str, *, limits: StorageLimits = StorageLimits()) -> None:
+        super().__init__(PostgresqlDatabase.open(url), limits=limits)
