@@ -308,7 +308,7 @@ class Person:
         self._script.write_text(json.dumps(list(steps)))
 
     def end_runs(self) -> None:
-        """End what a test before left here: decline what waits for a decision, and cancel runs until none asks any more."""
+        """End what a test before left here: decline what waits, and cancel every run until none asks any more."""
         for row in self.client.dispatches("received", status="pending")["dispatches"]:
             with suppress(Conflict):  # the sender has just withdrawn it
                 self.client.decline(row["dispatch_id"])
