@@ -68,7 +68,7 @@ def test_what_is_no_obstacle_is_no_cause(there: dict[str, Any]) -> None:
             {"failed": "namespaces", "userns_clone": False},
             "kernel.unprivileged_userns_clone",
             "kernel.unprivileged_userns_clone is 0",
-            "echo kernel.unprivileged_userns_clone=1 > /etc/sysctl.d/60-dispatch.conf",
+            "echo kernel.unprivileged_userns_clone=1 >> /etc/sysctl.d/60-dispatch.conf",
         ),
         (
             {"failed": "namespaces", "max_user_namespaces": 0, "container": "Docker container"},
