@@ -139,8 +139,8 @@ def broker(tmp_path: Path, mail: MailServer, tls: tuple[Path, Path], readme: Rea
     port = free_port()
     real = {"fullchain.pem": str(tls[0]), "privkey.pem": str(tls[1]), "smtp.example.org": "127.0.0.1"}
     real |= {"443": str(port), "https://broker.example.org": f"https://localhost:{port}"}
-    program, *arguments = shlex.split(readme.take("", **real))
-    assert program == "dispatch-rendezvous"
+    name, *arguments = shlex.split(readme.take("", **real))
+    assert name == "dispatch-rendezvous"
     arguments += ["--data", str(tmp_path / "data"), "--smtp-ca", str(mail.ca)]
     program = Program("rendezvous.main", arguments, environment, tmp_path / "broker.errors")
     try:
