@@ -326,7 +326,7 @@ def _proven(app: App) -> list[Document]:
         no_answer = Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix=again())
         return [_broken("sandbox", no_answer), _broken("gate", no_answer)]
     return [
-        _check("sandbox", lambda: sandbox_proof.sandbox(found)),
+        _check("sandbox", lambda: sandbox_proof.sandbox(found)) | sandbox_proof.facts(found),
         _check("gate", lambda: sandbox_proof.gate(found, runtime)),
     ]
 

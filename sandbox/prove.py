@@ -9,6 +9,7 @@ runtimes/gate_proof.py, and what is looked at is `Confinement.cause`'s.
 from __future__ import annotations
 
 import dataclasses
+import platform
 import sys
 import tempfile
 from functools import partial
@@ -19,6 +20,7 @@ import trio
 
 from sandbox import confinement, frames, runtimes
 from sandbox.confinement import CanaryReport, Cause, Confinement, Profile
+from sandbox.confinement.machine import tested
 from sandbox.errors import SandboxError
 from sandbox.runtimes import gate_proof
 from sandbox.runtimes.runtime import Runtime
@@ -29,8 +31,9 @@ _MODEL_BYTES = 64 * 1024
 
 
 def main(runtime: str | None) -> None:
-    """Print {tier, mechanisms, canaries: [{name, ok, detail}], gate: {key, seconds}|null, error?: {code, message,
-    fix}}; exit 1 with an error. With a tier, the error is about the gate.
+    """Print {tier, kernel: {release, tested}, mechanisms, canaries: [{name, ok, detail}], gate: {key, seconds}|null,
+    error?: {code, message, fix}}; exit 1 with an error. With a tier, the error is about the gate; without, there are
+    no mechanisms.
     """
     document = trio.run(partial(_prove, runtime))
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
@@ -76,7 +79,9 @@ async def _ask_of_key(runtime: str, given: frames.Model) -> str:
 
 
 async def _prove(runtime: str | None) -> Document:
-    document: Document = {"tier": None, "canaries": [], "gate": None}
+    release = platform.release()
+    kernel = {"release": release, "tested": tested(release)}
+    document: Document = {"tier": None, "kernel": kernel, "mechanisms": [], "canaries": [], "gate": None}
     with tempfile.TemporaryDirectory(prefix="dp-prove-") as folder:
         workspace, home = Path(folder) / "workspace", Path(folder) / "home"
         workspace.mkdir(mode=0o700)

@@ -83,23 +83,20 @@ class Health:
         return found
 
     async def doctor(self, *, fix: bool, part: str | None = None) -> Document:
-        """Return {checks: [{name, ok, detail, fix, proven?}]}; of a `part`, `quick` or `proof`, the checks of that."""
-        proofs: list[tuple[str, Callable[[], Awaitable[str]]]] = [
-            ("sandbox", self._check_sandbox),
-            ("gate", self._check_gate),
-        ]
+        """Return {checks: [{name, ok, detail, fix, proven?}]}; of a `part`, `quick` or `proof`, the checks of that.
+
+        That of the sandbox also has `sandbox_proof.facts`.
+        """
         if part == "proof":
-            return {"checks": [await _checked(name, check) for name, check in proofs]}
+            return {"checks": await self._proofs()}
         checks: list[Document] = await self._check_brokers()
         checks.append(await _checked("reachability", self._check_reachability))
         if checks[-1]["ok"] and not self._connected():
             checks[-1]["proven"] = False
-        for name, check in (
-            ("agent login", self._check_agent),
-            ("project roots", self._check_roots),
-            *(proofs if part is None else []),
-        ):
-            checks.append(await _checked(name, check))
+        checks.append(await _checked("agent login", self._check_agent))
+        checks.append(await _checked("project roots", self._check_roots))
+        if part is None:
+            checks += await self._proofs()
         if (problem := self._node.relay_contacts.problem) is not None:
             detail = f"a relay that you run admits none of your contacts: {problem.message}"
             checks.append({"name": "contacts for a relay", "ok": False, "detail": detail, "fix": problem.fix})
@@ -196,6 +193,10 @@ class Health:
             if roots
             else "none set: a run gets an empty workspace, or the folder that you name with --cwd"
         )
+
+    async def _proofs(self) -> list[Document]:
+        sandbox = await _checked("sandbox", self._check_sandbox)
+        return [sandbox | sandbox_proof.facts(self._proof or {}), await _checked("gate", self._check_gate)]
 
     async def _check_sandbox(self) -> str:
         return sandbox_proof.sandbox(await self._prove(gate=True))

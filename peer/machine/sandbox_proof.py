@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from peer.protocol.documents import Document
 from peer.protocol.errors import Unavailable
 
 Proof = Document
-"""{tier, canaries: [{name, ok}], gate, error?: {message, fix}}. If there is a tier, the error is about the gate."""
+"""{tier, kernel: {release, tested}, mechanisms: [name], canaries: [{name, ok}], gate, error?: {message, fix}}. If there
+is a tier, the error is about the gate."""
+_NAMES: Final = {"landlock": "Landlock"}
+_WITHOUT_LANDLOCK: Final = (
+    "without Landlock, a command can read the memory of one that an earlier command of the same run left running"
+)
 
 
 def sandbox(proof: Proof) -> str:
@@ -16,7 +23,25 @@ def sandbox(proof: Proof) -> str:
     canaries = proof.get("canaries") or []
     if leaks := ", ".join(str(canary.get("name")) for canary in canaries if not canary.get("ok")):
         raise Unavailable(f"canaries broke out of the sandbox: {leaks}", fix="see docs/security.md")
-    return f"{proof['tier']}: {len(canaries)} canaries were denied"
+    layers = proof["mechanisms"]
+    by = ", ".join(_NAMES.get(name, name) for name in layers)
+    weaker = () if "landlock" in layers else (_WITHOUT_LANDLOCK,)
+    return "; ".join((f"{proof['tier']}: {by}; {len(canaries)} canaries were denied", *weaker, _kernel(proof)))
+
+
+def facts(proof: Proof) -> Document:
+    """Return what a report needs of the proof: {mechanisms: [name], kernel: {release, tested}}. {} without an answer.
+
+    `mechanisms` is empty where no sandbox could be built.
+    """
+    return {key: proof[key] for key in ("mechanisms", "kernel") if key in proof}
+
+
+def _kernel(proof: Proof) -> str:
+    kernel = proof["kernel"]
+    if kernel["tested"]:
+        return f"the sandbox was tested on this kernel (Linux {kernel['release']})"
+    return f"not tested on this kernel (Linux {kernel['release']}), where it holds by design"
 
 
 def gate(proof: Proof, runtime: str) -> str:

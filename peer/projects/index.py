@@ -1,8 +1,8 @@
 """The index of this machine's projects: an SQLite database with FTS5, refreshed from disk. Matching is not here.
 
 The only SQL outside peer.store. The index is a cache in its own file: it can be deleted and rebuilt at any time, and
-never delays a write of the store. Its content, names and paths of this machine, is shown to the local user and never
-enters a run, a trace or a result. Blocking: the node calls it in a thread.
+never delays a write of the store. Its content, names and paths of this machine, is shown to the local user alone; of
+these a run sees the paths of the folders that it is given. Blocking: the node calls it in a thread.
 """
 
 import os

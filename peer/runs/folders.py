@@ -1,6 +1,7 @@
 """Where an accepted dispatch runs: the suggestion from the project index, the person's choice and its checks.
 
-A path from the sender is never used, and project names and paths never leave this machine.
+A path from the sender is never used. A run sees a granted folder at its real path; in what leaves this machine, the
+project's name stands in place of that path (peer.dispatches.folder_names).
 """
 
 from __future__ import annotations

@@ -32,9 +32,13 @@ def answers(quick: Any = LIVE, proofs: Any = PROOFS) -> Callable[[Asked], Any]:
 
 PROOF = {
     "tier": "bwrap",
+    "kernel": {"release": "6.8.0-45-generic", "tested": True},
+    "mechanisms": ["bubblewrap", "seccomp", "landlock"],
     "canaries": [{"name": "ssh", "ok": True, "detail": "denied"}],
     "gate": {"key": "k", "seconds": 1.0},
 }
+OLDER = {"kernel": {"release": "5.19.0", "tested": False}, "mechanisms": ["bubblewrap", "seccomp"]}
+"""What is other about a machine without Landlock, on whose kernel nobody has run the tests."""
 
 
 @contextmanager
@@ -228,13 +232,29 @@ def test_without_a_daemon_the_sandbox_is_still_proven(cli: Cli, prove: dict[str,
         "daemon": (f"no local daemon token at {cli.folder.local_token}", "start it: `dispatch-daemon`")
     }
     sandbox, gate = outcome.document["checks"][-2:]
-    assert sandbox["detail"] == "bwrap: 1 canaries were denied" and "every call of the claude program" in gate["detail"]
+    assert sandbox["detail"] == (
+        "bwrap: bubblewrap, seccomp, Landlock; 1 canaries were denied; "
+        "the sandbox was tested on this kernel (Linux 6.8.0-45-generic)"
+    )
+    assert {key: sandbox[key] for key in OLDER} == {key: PROOF[key] for key in OLDER}
+    assert "every call of the claude program" in gate["detail"]
     assert prove["asked"][0][1:] == ["-m", "sandbox.agent", "--prove", "claude"]
+
+
+def test_what_is_weaker_on_this_kernel_is_said(cli: Cli, prove: dict[str, Any]) -> None:
+    prove.update(document=PROOF | OLDER)
+    sandbox = next(check for check in cli("doctor", "--json").document["checks"] if check["name"] == "sandbox")
+    assert sandbox["ok"] and sandbox["detail"] == (
+        "bwrap: bubblewrap, seccomp; 1 canaries were denied; without Landlock, a command can read the memory of one "
+        "that an earlier command of the same run left running; "
+        "not tested on this kernel (Linux 5.19.0), where it holds by design"
+    )
+    assert {key: sandbox[key] for key in OLDER} == OLDER
 
 
 def test_without_a_daemon_a_gate_that_was_gone_around_is_said(cli: Cli, prove: dict[str, Any]) -> None:
     """Seen to fail with the sandbox alone proven."""
-    prove.update(document={"tier": "bwrap", "canaries": [], "error": {"message": "a call went past", "fix": "update"}})
+    prove.update(document=PROOF | {"error": {"message": "a call went past", "fix": "update"}})
     found = broken(cli("doctor", "--json"))
     assert found["gate"] == ("a call went past", "update") and "sandbox" not in found
 

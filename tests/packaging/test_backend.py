@@ -81,5 +81,10 @@ def test_each_system_is_told_its_own_packages(
 
 
 def test_docs_name_the_same_packages() -> None:
+    """Beside the commands that install a wheel too, for which the backend does not run."""
     text = (ROOT / "docs/install.md").read_text()
     assert "`gcc libc6-dev libgmp-dev python3-dev`" in text and "`gcc gmp-devel python3-devel`" in text
+    for each in (text, (ROOT / "README.md").read_text()):
+        install, _, after = each.partition("    pipx install ")
+        assert "    uv tool install " in install and "If the build of fastecdsa fails" in after[:600]
+        assert "`sudo apt-get install gcc libc6-dev libgmp-dev python3-dev`" in after[:800]

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.packaging import clean
+from tests.packaging.test_distributions import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.root, pytest.mark.timeout(3 * clean.SECONDS)]
 
@@ -25,23 +27,16 @@ used() {
     dispatch demo --yes
 }
 """
-WAYS = {
-    "pip, wheel": (
-        "python3 -m venv dispatch && dispatch/bin/pip install -q '/given/wheel.whl[claude]'\n"
-        "PATH=$PWD/dispatch/bin:$PATH",
-        "rm -r dispatch",
-    ),
-    "pipx, source archive": (
-        "python3 -m venv tools && tools/bin/pip install -q --require-hashes -r /given/tools.txt\n"
-        "tools/bin/pipx install 'dispatch-courier[claude] @ file:///given/source.tar.gz'",
-        "tools/bin/pipx uninstall dispatch-courier",
-    ),
-    "uv, source archive": (
-        "python3 -m venv tools && tools/bin/pip install -q --require-hashes -r /given/tools.txt\n"
-        "tools/bin/uv tool install 'dispatch-courier[claude] @ file:///given/source.tar.gz'",
-        "tools/bin/uv tool uninstall dispatch-courier",
-    ),
+PIP = "python3 -m venv dispatch && dispatch/bin/pip install -q '/given/{file}[claude]'\nPATH=$PWD/dispatch/bin:$PATH"
+TOOLS = "python3 -m venv tools && tools/bin/pip install -q --require-hashes -r /given/tools.txt\n"
+PIPX = TOOLS + "tools/bin/pipx install 'dispatch-courier[claude] @ file:///given/{file}'"
+UV = TOOLS + "tools/bin/uv tool install 'dispatch-courier[claude] @ file:///given/{file}'"
+INSTALLERS = {
+    "pip": (PIP, "rm -r dispatch"),
+    "pipx": (PIPX, "tools/bin/pipx uninstall dispatch-courier"),
+    "uv": (UV, "tools/bin/uv tool uninstall dispatch-courier"),
 }
+"""How each installs a file, and uninstalls it again, as docs/install.md has it."""
 
 
 @pytest.fixture(scope="session")
@@ -55,18 +50,30 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clean.distributions(tmp_path_factory.mktemp("given"))
 
 
-@pytest.mark.parametrize("way", WAYS)
+def documented(beginning: str) -> str:
+    """Return the command lines of docs/install.md that begin like this."""
+    lines = re.findall(rf"^    ((?:{beginning}) .*)$", (ROOT / "docs/install.md").read_text(), re.MULTILINE)
+    assert lines, beginning
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("file", ["wheel", "source archive"])
+@pytest.mark.parametrize("installer", INSTALLERS)
 def test_each_way_gives_programs_that_work_and_leaves_nothing(
-    base: Path, given: Path, tmp_path: Path, way: str
+    base: Path, given: Path, tmp_path: Path, installer: str, file: str
 ) -> None:
-    """The demo with its broker, daemons, sandbox and the claude program. Uninstalled, home and /tmp are as they were,
-    but for caches and what uv and pipx note for themselves."""
-    install, uninstall = WAYS[way]
-    install = install.replace("/given/wheel.whl", f"/given/{(given / 'wheel').read_text()}")
+    """The demo with its broker, daemons, sandbox and the claude program; manual pages and completion as in
+    docs/install.md. Uninstalled, home and /tmp are as they were, but for caches and what uv and pipx note for
+    themselves."""
+    install, uninstall = INSTALLERS[installer]
+    name = (given / "wheel").read_text() if file == "wheel" else "source.tar.gz"
     script = f"""{USED}
 touch before after; files > before
-{install}
+{install.format(file=name)}
 used
+{documented("dispatch man --to|mkdir -p|dispatch completion")}
+test -s ~/.local/share/man/man1/dispatch-send.1 -a -s ~/.local/share/bash-completion/completions/dispatch
+{documented("rm -f")}
 {uninstall}
 rm -rf tools ~/.dispatch
 files > after
@@ -81,8 +88,7 @@ diff before after && echo nothing left
 def test_without_a_compiler_one_line_names_the_packages(base: Path, given: Path, tmp_path: Path, way: str) -> None:
     install = {
         "pip": "python3 -m venv dispatch && dispatch/bin/pip install /given/source.tar.gz",
-        "uv": "python3 -m venv tools && tools/bin/pip install -q --require-hashes -r /given/tools.txt\n"
-        "tools/bin/uv tool install 'dispatch-courier @ file:///given/source.tar.gz'",
+        "uv": TOOLS + "tools/bin/uv tool install 'dispatch-courier @ file:///given/source.tar.gz'",
     }[way]
     done = clean.run(install, base=base, given=given, folder=tmp_path)
     assert done.returncode != 0

@@ -29,6 +29,7 @@ MAY_HOLD_IT = {
     "mcp_plugin/plugin/.claude-plugin/marketplace.json",
     "docs/plugin.md",
     "docs/install.md",
+    "README.md",
 }
 """Every file that holds the distribution's name at all."""
 

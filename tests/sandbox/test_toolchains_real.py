@@ -1,7 +1,8 @@
 """Projects that are run with toolchains of a manager, tested inside the real sandbox by the real claude program's Bash.
 
-Each is tried without its toolchain first, and then does not work. What a manager's folder holds is built from this
-machine's binaries (layouts.py) where it is not there as the manager made it.
+Each is tried without its toolchain first, and then does not work; but for what needs the system's programs alone, which
+every run sees. What a manager's folder holds is built from this machine's binaries (layouts.py) where it is not there
+as the manager made it.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ def examine(person: Person, *arguments: str, inside: Sequence[str] = (), broken:
     said = person.cli("doctor", "--json", *arguments, status=broken, inside=inside)
     rows = {row["name"]: row for row in said.json["checks"]}
     for row in rows.values():
-        assert set(row) - {"proven"} == {"name", "ok", "detail", "fix"} and row["detail"]
+        more = {"mechanisms", "kernel"} if row["name"] == "sandbox" else set()
+        assert set(row) - {"proven"} == {"name", "ok", "detail", "fix"} | more and row["detail"]
         # What nothing has proven yet says so, in place of an "ok" that is a guess.
         assert "proven" not in row or (row["name"], row["ok"], row["proven"]) == ("reachability", True, False), row
         assert bool(row["fix"]) is not row["ok"], row
@@ -72,7 +73,8 @@ def sick(rows: dict[str, Document]) -> set[str]:
 def test_all_is_well(patient: Person) -> None:
     rows = examine(patient)
     assert set(rows) == NAMES and not sick(rows)
-    assert "denied" in rows["sandbox"]["detail"]
+    assert "seccomp" in rows["sandbox"]["mechanisms"] and os.uname().release == rows["sandbox"]["kernel"]["release"]
+    assert "bubblewrap, seccomp" in rows["sandbox"]["detail"] and os.uname().release in rows["sandbox"]["detail"]
     # Seen to fail with "1 addresses".
     assert "listening on 1 address, on this machine only; " in rows["reachability"]["detail"]
     shown = patient.cli("doctor")

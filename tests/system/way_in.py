@@ -52,6 +52,26 @@ def installer(folder: Path) -> str:
     return f"sh {shlex.quote(str(script))}"
 
 
+class Readme:
+    """The commands of README's five minutes, in their order; each is taken once, by whom it stands there for."""
+
+    def __init__(self) -> None:
+        text = (ROOT / "README.md").read_text("utf-8")
+        (section,) = re.findall(r"^## Five minutes to a first result$(.*?)^## ", text, re.M | re.S)
+        lines = re.findall(r"^    (.+)$", section.replace("\\\n", ""), re.M)
+        # What begins with > is said to a session of Claude Code.
+        self.left = [re.sub(r"\s{2,}#.*", "", line) for line in lines if not line.startswith("> ")]
+
+    def take(self, who: str, **made_up: str) -> str:
+        """Return the next command, which must be `who`'s ("" for the broker's host), with `made_up` words replaced."""
+        prompt, found, command = self.left.pop(0).rpartition("$ ")
+        assert (prompt + found).strip() == (f"{who}$" if who else ""), (who, prompt, command)
+        for word, real in made_up.items():
+            assert word in command, (word, command)
+            command = command.replace(word, real)
+        return command.strip()
+
+
 def indented(text: str, pattern: str) -> str:
     """Return the one line of a mail that is to be copied and matches."""
     (found,) = re.findall(rf"^ +({pattern})$", text.replace("\r\n", "\n"), re.M)

@@ -6,16 +6,21 @@ facts.py looks, causes.py concludes. `check` and `refusal` are what the confinem
 from __future__ import annotations
 
 from sandbox.confinement.cause import Cause
-from sandbox.confinement.machine.causes import diagnose
-from sandbox.confinement.machine.facts import bubblewrap, look
+from sandbox.confinement.machine.causes import TESTED_KERNELS, diagnose
+from sandbox.confinement.machine.facts import bubblewrap, kernel, look, wsl
 from sandbox.errors import SandboxError, quoted
 
-__all__ = ["bubblewrap", "cause", "check", "refusal"]
+__all__ = ["bubblewrap", "cause", "check", "refusal", "tested"]
 
 
 def cause() -> Cause | None:
     """Why no run can be confined here, None if nothing of this machine is known to keep it. Starts bubblewrap."""
     return diagnose(look(tries=True))
+
+
+def tested(release: str) -> bool:
+    """Whether the sandbox was tested on the kernel of this release ("6.8.0-45-generic", of which 6.8 counts)."""
+    return kernel(release) in TESTED_KERNELS and not wsl(release)
 
 
 def check() -> None:

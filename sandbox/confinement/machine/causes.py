@@ -9,6 +9,8 @@ from sandbox.confinement.machine.facts import Facts
 
 LEAST_KERNEL: Final = (5, 15)
 """The oldest that this was tried on (docs/testing.md)."""
+TESTED_KERNELS: Final = (LEAST_KERNEL, (6, 1), (6, 8), (6, 18))
+"""Those that the sandbox was tested on: booted by tests/kernels, and the last one, which the suite runs on."""
 LEAST_BUBBLEWRAP: Final = "0.8.0"
 """The first with --disable-userns, by which nothing inside makes further namespaces. `--bind-fd` is newer: 0.10, and
 the security updates of older ones.
@@ -155,7 +157,7 @@ def _switched_off(facts: Facts, sysctl: str, want: int) -> Cause:
         message,
         "somebody may have set it on purpose",
         commands=(
-            ("sh", "-c", f"echo {sysctl}={want} > {_SYSCTL_FILE}"),
+            ("sh", "-c", f"echo {sysctl}={want} >> {_SYSCTL_FILE}"),
             ("sysctl", "-q", "-p", _SYSCTL_FILE),
         ),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,7 +70,7 @@ def test_what_is_no_obstacle_is_no_cause(there: dict[str, Any]) -> None:
             {"failed": "namespaces", "userns_clone": False},
             "kernel.unprivileged_userns_clone",
             "kernel.unprivileged_userns_clone is 0",
-            "echo kernel.unprivileged_userns_clone=1 > /etc/sysctl.d/60-dispatch.conf",
+            "echo kernel.unprivileged_userns_clone=1 >> /etc/sysctl.d/60-dispatch.conf",
         ),
         (
             {"failed": "namespaces", "max_user_namespaces": 0, "container": "Docker container"},
@@ -141,3 +143,14 @@ def test_what_is_offered_needs_no_guess() -> None:
         ("install", "-m644", "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict", "/etc/apparmor.d/"),
         ("apparmor_parser", "-r", "/etc/apparmor.d/bwrap-userns-restrict"),
     )
+
+
+@pytest.mark.parametrize("there", [{"bwrap": ""}, UBUNTU, {"failed": "namespaces", "userns_clone": False}])
+def test_docs_say_how_to_undo_what_mends_it(there: dict[str, Any]) -> None:
+    """The files that are written below /etc, and the packages."""
+    found = diagnose(replace(WELL, **there))
+    assert found is not None
+    words = " ".join(" ".join(command) for command in found.commands)
+    made = re.findall(r"/etc/\S+[^/\s](?!\S)|(?<=install -y )\S+", words)
+    docs = (Path(__file__).parents[3] / "docs/install.md").read_text().partition("## Uninstalling")[2]
+    assert made and [each for each in made if each not in docs] == []

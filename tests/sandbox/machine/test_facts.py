@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.confinement import machine
 from sandbox.confinement.machine import facts
+from sandbox.confinement.machine.causes import TESTED_KERNELS
 from tests.conftest import HANG
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,17 +34,22 @@ def test_this_machine_confines_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "version", "wsl"),
+    ("release", "version", "wsl", "tested"),
     [
-        ("6.8.0-45-generic", (6, 8), 0),
-        ("6.12.117+deb13-amd64", (6, 12), 0),
-        ("4.4.0-19041-Microsoft", (4, 4), 1),
-        ("6.6.87.2-microsoft-standard-WSL2", (6, 6), 2),
-        ("nonsense", (0, 0), 0),
+        ("6.8.0-45-generic", (6, 8), 0, True),
+        ("6.12.117+deb13-amd64", (6, 12), 0, False),
+        ("4.4.0-19041-Microsoft", (4, 4), 1, False),
+        ("5.15.167.4-microsoft-standard-WSL2", (5, 15), 2, False),
+        ("nonsense", (0, 0), 0, False),
     ],
 )
-def test_releases(release: str, version: tuple[int, int], wsl: int) -> None:
-    assert (facts.kernel(release), facts.wsl(release)) == (version, wsl)
+def test_releases(release: str, version: tuple[int, int], wsl: int, tested: bool) -> None:
+    assert (facts.kernel(release), facts.wsl(release), machine.tested(release)) == (version, wsl, tested)
+
+
+def test_docs_name_the_kernels_that_were_tested() -> None:
+    *others, last = (".".join(map(str, kernel)) for kernel in TESTED_KERNELS)
+    assert f"a kernel tested if it is a {', '.join(others)} or {last}\n" in (ROOT / "docs/testing.md").read_text()
 
 
 def test_what_is_mounted_over_proc() -> None:
