@@ -58,6 +58,7 @@ def test_granted_told_used_and_in_the_trace_of_both(pair: tuple[Person, Person],
     project = bob.projects / "with-network"
     project.mkdir()
     (project / ".env").write_text(f"TOKEN={TOKEN}\n")
+    (project / ".npmrc").write_text("registry=https://npm.example.org/\n")
     with company_proxy() as proxy:
         bob.environment["HTTPS_PROXY"] = f"http://{IN_ADDRESS}@127.0.0.1:{proxy.server_address[1]}"
         bob.restart()
@@ -89,9 +90,11 @@ def test_granted_told_used_and_in_the_trace_of_both(pair: tuple[Person, Person],
             assert any(each.startswith(reaches) for each in obstacles)
             assert "it can act there as you, with the secrets in .env" in obstacles
             assert any("this machine's HTTP proxy resolves" in each for each in obstacles)
+            assert any("does not grant: npm.example.org (.npmrc)" in each for each in obstacles)
             accepted = bob.cli("accept", dispatch_id, "--cwd", str(project), "--no-follow")
             said = " ".join(f"{accepted}{accepted.errors}".split())
             assert f"in a run, its commands can reach {host}" in said
+            assert "the project names registries that this edge does not grant: npm.example.org (.npmrc)" in said
             assert bob.state_of(dispatch_id, "completed", "failed")["status"] == "completed"
             alice.state_of(dispatch_id, "completed")
             (network,) = bob.client.changes(dispatch_id)["network"]

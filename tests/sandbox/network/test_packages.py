@@ -36,6 +36,7 @@ from sandbox.run.folder import RunFolder
 from tests.projects.caches import go_cache
 from tests.sandbox.conftest import Done, Person, finish, viewed
 from tests.sandbox.network.internet import ADDRESS, Internet, internet
+from tests.sandbox.network.test_proxy import CA, shell
 
 REGISTRIES: Final[dict[Kind, str]] = {
     "pip": "https://pypi.example.org/simple",
@@ -275,6 +276,21 @@ async def test_npm_installs_by_its_lock_file(person: Person) -> None:
         assert set(paths(there)) == {"npm.example.org/left", "npm.example.org/left/-/left-1.0.0.tgz"}
         done = await fetched(person, there, "npm install --silent right")
         assert done.code != 0 and told(there) == ["the package right is not in the project's lock files"]
+
+
+@pytest.mark.skipif(not Path("/usr/bin/npm").exists(), reason="this machine has no npm")
+async def test_npm_installs_from_a_registry_that_a_project_names_where_its_host_is_granted(person: Person) -> None:
+    """Its name in the project's file alone opens nothing."""
+    (person.workspace / ".npmrc").write_text(f"registry=https://npm.example.org/\ncafile={CA}\n")
+    (person.workspace / "package.json").write_text("{}")
+    install = "npm_config_fetch_retries=0 npm install --silent left@1.0.0"
+    command = f"cd /dispatch && {install} && node node_modules/left"
+    async with internet(HOSTS, registry) as there:
+        done = await shell(person, there.proxy("other.example.org"), there, command)
+        assert done.code != 0 and there.seen == []
+        done = await shell(person, there.proxy("npm.example.org"), there, command)
+        assert "left is here" in done.out, done
+    assert told(there) == ["“npm.example.org” is not granted to this run"]
 
 
 RUST = next((Path.home() / ".rustup/toolchains").glob("*/bin/cargo"), None)
