@@ -221,12 +221,14 @@ def scope_pairs(row: Document) -> dict[str, str]:
     return {name.replace("_", " "): _scope_value(name, value) for name, value in scopes.items() if name != "registries"}
 
 
-def show_network(out: Output, scopes: Document | None) -> None:
-    """Say what the network of a scope means, where it has one."""
+def show_network(out: Output, document: Document) -> None:
+    """Say what the network of a scope means, where it has one. `document`: with `scopes` and `by_proxy`."""
+    scopes = document.get("scopes")
     if scopes and scopes.get("network"):
         from peer.trust.network_words import sentences  # msgspec: 17 ms that most edges do not need
 
-        for sentence in sentences(scopes["tools"], scopes["network"], scopes.get("registries") or []):
+        by_proxy = document.get("by_proxy") or []
+        for sentence in sentences(scopes["tools"], scopes["network"], scopes.get("registries") or [], by_proxy):
             out.line(sentence, style="yellow")
 
 

@@ -15,7 +15,7 @@ from cli.ids import FULL, check, short, the_one
 from cli.listing import note_of_more
 from cli.output import interactive, string
 from cli.prompts import NoAnswer, choose, line
-from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
+from cli.scope_options import confirm_by_proxy, confirm_unverified, given_scope, powerful_grants, scope_options
 from cli.values import when
 from peer.client.blocking import Document
 from peer.protocol.errors import Invalid, NotFound
@@ -163,7 +163,7 @@ def answer(app: App, secret: str, flags: Mapping[str, object], *, yes_unverified
     """Accept or decline an invitation, by the flags of a scope or the person's answers; elsewhere show the menu."""
     given = given_scope(flags)
     if "tools" in given:
-        return _grant(app, secret, given, None, yes_unverified=yes_unverified)
+        return _grant(app, secret, given, None, flags, yes_unverified=yes_unverified)
     offer = app.ask(lambda client: client.accept_invitation(secret, {}))
     if not interactive() or app.out.json:
         return Answered(_show_menu(app, offer), granted=False)
@@ -173,7 +173,7 @@ def answer(app: App, secret: str, flags: Mapping[str, object], *, yes_unverified
             _show_declined(app, app.client.decline_invitation(secret))
             return Answered(0, granted=False)
         try:
-            return _grant(app, secret, {**chosen, **given}, offer, yes_unverified=yes_unverified)
+            return _grant(app, secret, {**chosen, **given}, offer, flags, yes_unverified=yes_unverified)
         except Invalid as error:
             if given:  # it may be a flag that is wrong, which no other answer mends
                 raise
@@ -181,9 +181,17 @@ def answer(app: App, secret: str, flags: Mapping[str, object], *, yes_unverified
 
 
 def _grant(
-    app: App, secret: str, given: dict[str, object], offer: Document | None, *, yes_unverified: bool
+    app: App,
+    secret: str,
+    given: dict[str, object],
+    offer: Document | None,
+    flags: Mapping[str, object],
+    *,
+    yes_unverified: bool,
 ) -> Answered:
-    """Accept with this scope, after a second yes where the key is unverified and the grant powerful. Raises Invalid."""
+    """Accept with this scope, after a second yes where the key is unverified and the grant powerful, and where this
+    machine's HTTP proxy resolves the names of hosts. Raises Invalid.
+    """
     if found := powerful_grants(given):
         offer = offer or app.ask(lambda client: client.accept_invitation(secret, {}))
         if not offer.get("verified"):
@@ -191,7 +199,15 @@ def _grant(
                 app.out, string(offer.get("inviter")), offer.get("fingerprint"), found, yes=yes_unverified
             )
             yes_unverified = True
-    document = app.ask(lambda client: client.accept_invitation(secret, given, confirm_unverified=yes_unverified))
+    by_proxy: list[str] = []
+    if "network" in given:
+        asked = app.ask(lambda client: client.accept_invitation(secret, given, unconfirmed=True))
+        by_proxy = confirm_by_proxy(app.out, asked.get("by_proxy") or [], flags.get("yes_by_proxy"))
+    document = app.ask(
+        lambda client: client.accept_invitation(
+            secret, given, confirm_unverified=yes_unverified, confirm_by_proxy=by_proxy
+        )
+    )
     if app.out.json:
         app.out.document(document)
     else:
@@ -200,7 +216,7 @@ def _grant(
         app.out.line(f"{string(document.get('peer'))} may now dispatch to you: {scope_line(document.get('scopes'))}")
         if (document.get("scopes") or {}).get("paths"):
             app.out.note(FOLDERS)
-        show_network(app.out, document.get("scopes"))
+        show_network(app.out, document)
         show_histories(app.out, document)
         app.out.note(standing(string(document.get("peer")), verified=bool(document.get("verified"))))
         app.out.note(f"to change or end it: `dispatch trust show {string(document.get('peer'))}`")

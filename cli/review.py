@@ -181,6 +181,8 @@ def show_changes(out: Output, document: Document, entries: list[Document]) -> No
 
     folders = [str(each["folder"]) for each in document["folders"]]
     out.line(f"what run {document['attempt']} changed: {standing(document)}", style="bold")
+    for each in document["network"]:
+        out.line(f"over the network: {word(each['host'], limit=PATH_SHOWN)}: {string(each['use'])}")
     for sentence in document["incomplete"]:
         out.line(f"not known: {string(sentence)}", style="yellow")
     for folder in folders:

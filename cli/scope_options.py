@@ -95,6 +95,11 @@ def scope_options(command: F) -> F:
             is_flag=True,
             help="Skip the extra question about powerful grants to someone whose key is not verified.",
         ),
+        click.option(
+            "--yes-by-proxy",
+            metavar="HOST,…",
+            help="Skip the extra question about these hosts, whose names this machine's HTTP proxy resolves.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -148,6 +153,25 @@ def powerful_grants(given: Mapping[str, object], current: Document | None = None
     if given.get("apply") == "auto" and have.get("apply") != "auto":
         found.append(UNREVIEWED)
     return found
+
+
+def confirm_by_proxy(out: Output, hosts: Sequence[str], given: object) -> list[str]:
+    """Have hosts confirmed whose names this machine's HTTP proxy resolves, by the flag or the person; return them all.
+
+    `given`: what --yes-by-proxy names, or None. Raises Forbidden.
+    """
+    from peer.trust.network_words import proxied
+
+    named = [part.strip() for part in str(given or "").split(",")]
+    left = [host for host in hosts if host not in named]
+    if left and interactive() and not out.json:
+        out.line(proxied(left), style="yellow")
+        if confirm(f"Grant {', '.join(left)} nevertheless?"):
+            return list(hosts)
+    if left:
+        why = proxied(left).removesuffix(".")
+        raise Forbidden(f"not granted: {why}", fix=f"if you want that, add --yes-by-proxy {','.join(left)}")
+    return list(hosts)
 
 
 def confirm_unverified(

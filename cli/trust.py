@@ -12,7 +12,7 @@ from cli.completion import everyone, inviters
 from cli.display import scope_line, scope_pairs, show_histories, show_network
 from cli.listing import note_of_more
 from cli.output import string
-from cli.scope_options import MB, confirm_unverified, given_scope, powerful_grants, scope_options
+from cli.scope_options import MB, confirm_by_proxy, confirm_unverified, given_scope, powerful_grants, scope_options
 from cli.values import lasting, when
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
@@ -168,11 +168,13 @@ def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, 
         _show(app, current)
         return
     found = powerful_grants(changes, current.get("scopes"))
-    if found and not current.get("verified"):
+    would_be: Document = {}
+    if found and ("network" in changes or not current.get("verified")):
         # Rules that fall away with the same edit are not among these. An unconfirmed edit that permits more changes
         # nothing; that of a rule would.
         scope = {name: value for name, value in changes.items() if name != "remove_rule"}
         would_be = app.ask(lambda client: client.edit_trust(peer, scope, unconfirmed=True))
+    if found and not current.get("verified"):
         confirm_unverified(
             app.out,
             string(current.get("peer")),
@@ -182,7 +184,16 @@ def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, 
             yes=yes_unverified,
         )
         yes_unverified = True
-    _show(app, app.ask(lambda client: client.edit_trust(peer, changes, confirm_unverified=yes_unverified)))
+    asked = would_be.get("by_proxy") if would_be.get("status") == "confirmation_required" else None
+    by_proxy = confirm_by_proxy(app.out, asked or [], flags["yes_by_proxy"])
+    _show(
+        app,
+        app.ask(
+            lambda client: client.edit_trust(
+                peer, changes, confirm_unverified=yes_unverified, confirm_by_proxy=by_proxy
+            )
+        ),
+    )
 
 
 @trust.command("pause", example="dispatch trust pause alice@example.org")
@@ -250,7 +261,7 @@ def _show(app: App, document: Document) -> None:
         "per run": _budgets(document.get("budgets") or {}),
     }
     app.out.pairs({name: value for name, value in known.items() if name != "fingerprint" or value != "-"})
-    show_network(app.out, document.get("scopes"))
+    show_network(app.out, document)
     show_histories(app.out, document)
     rules = document.get("rules") or []
     if rules:

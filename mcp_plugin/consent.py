@@ -99,7 +99,15 @@ def scope_lines(document: Document) -> list[str]:
             if scope.get("toolchains")
             else []
         ),
-        *(line(each) for each in sentences(scope["tools"], scope.get("network") or [], scope.get("registries") or [])),
+        *map(
+            line,
+            sentences(
+                scope["tools"],
+                scope.get("network") or [],
+                scope.get("registries") or [],
+                document.get("by_proxy") or [],
+            ),
+        ),
         f"At most {scope['max_per_day']} dispatches a day, {budget.get('minutes')} minutes a run; results: "
         f"{scope['results']}",
     ]

@@ -99,7 +99,11 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
     if "toolchains" in scope:
         exact["toolchains"] = asked["scopes"]["toolchains"] or ["default"]
     if chosen and not scope_menu.asks_once_more(asked):
-        return safe(await client.accept_invitation(token, {**exact, **shown}, confirm_unverified=True))
+        return safe(
+            await client.accept_invitation(
+                token, {**exact, **shown}, confirm_unverified=True, confirm_by_proxy=asked.get("by_proxy") or []
+            )
+        )
     peer = line(str(asked["peer"]))
     command = ["dispatch", "accept-invitation", _named(token), *scope_flags(exact)]
     await confirm(
@@ -115,4 +119,8 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
         command=command,
         what=with_key("accepting an invitation", asked),
     )
-    return safe(await client.accept_invitation(token, {**exact, **shown}, confirm_unverified=True))
+    return safe(
+        await client.accept_invitation(
+            token, {**exact, **shown}, confirm_unverified=True, confirm_by_proxy=asked.get("by_proxy") or []
+        )
+    )

@@ -31,7 +31,7 @@ LOOK_FIRST = "what would be sent, in full, in a terminal: `dispatch release {}` 
 
 
 async def changes(client: AsyncClient, identity: str, after: int) -> Document:
-    """Return {landed, in_place, in_all, waits, …, entries: [{untrusted_path, change, marks, …}], next, look}."""
+    """Return {landed, in_place, in_all, waits, …, network?, entries: [{untrusted_path, change, …}], next, look}."""
     found = await client.changes(identity, limit=LISTED, after=after)
     entries = [
         {
@@ -44,6 +44,8 @@ async def changes(client: AsyncClient, identity: str, after: int) -> Document:
     ]
     kept = ("dispatch_id", "attempt", "landed", "in_place", "in_all", "waits", "marked", "conflicts", "incomplete")
     shown: Document = {name: found[name] for name in (*kept, "folders", "more")}
+    if found["network"]:
+        shown["network"] = [{"untrusted_host": each["host"], "use": each["use"]} for each in found["network"]]
     return quoted({**shown, "next": found["next"], "entries": entries, "look": LOOK.format(identity)})
 
 

@@ -63,7 +63,7 @@ async def ask(call: Call, menu: Document) -> Mapping[str, object] | None:
 
 def asks_once_more(asked: Document) -> bool:
     """Whether a chosen scope needs a further word. `asked`: the API's confirmation_required."""
-    return bool((asked["powerful"] and not asked["verified"]) or len(asked["widens"]) > 1)
+    return bool((asked["powerful"] and not asked["verified"]) or len(asked["widens"]) > 1 or asked.get("by_proxy"))
 
 
 def _message(menu: Document) -> str:

@@ -111,4 +111,8 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
         command=command,
         what=with_key("widening a trust edge" if wider else "changing a trust edge", answer),
     )
-    return safe(await client.edit_trust(peer, {**exact, **shown}, confirm_unverified=True))
+    return safe(
+        await client.edit_trust(
+            peer, {**exact, **shown}, confirm_unverified=True, confirm_by_proxy=answer.get("by_proxy") or []
+        )
+    )

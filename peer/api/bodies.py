@@ -47,6 +47,8 @@ class ScopeBody(Body):
     registries: list[dict[str, str]] | None = None
     """As they were shown to the person: with others nothing is granted."""
     confirm_unverified: bool = False
+    confirm_by_proxy: list[str] | None = None
+    """Hosts that the person grants although this machine's HTTP proxy resolves their names."""
     unconfirmed: bool = False
     """True if no person has confirmed the request: then what would permit more is described, but not done."""
 

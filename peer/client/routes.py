@@ -80,15 +80,19 @@ class Routes(ABC, Generic[D]):
         scope: Mapping[str, object],
         *,
         confirm_unverified: bool = False,
+        confirm_by_proxy: Sequence[str] = (),
         unconfirmed: bool = False,
     ) -> D:
         """Return {status, trust_link_id, peer, scopes}, or without tools {status: "scope_choice_required", menu, …}.
 
         `scope` contains any of tools, mcp_servers, paths, approval, max_per_day, expires, results, and budget with any
         of {minutes, turns, usd, output_bytes}. With `unconfirmed` nothing is granted; the answer describes the grant:
-        {status: "confirmation_required", peer, scopes, widens, powerful, fingerprint, verified}.
+        {status: "confirmation_required", peer, scopes, widens, powerful, fingerprint, verified, by_proxy}. `by_proxy`
+        names the hosts to confirm because this machine's HTTP proxy resolves their names.
         """
-        body = {"token": token, **scope, "confirm_unverified": confirm_unverified}
+        body: Document = {"token": token, **scope, "confirm_unverified": confirm_unverified}
+        if confirm_by_proxy:
+            body["confirm_by_proxy"] = list(confirm_by_proxy)
         if unconfirmed:
             body["unconfirmed"] = True
         return self._ask("POST", "/v1/invitations/accept", body)
@@ -115,6 +119,7 @@ class Routes(ABC, Generic[D]):
         changes: Mapping[str, object],
         *,
         confirm_unverified: bool = False,
+        confirm_by_proxy: Sequence[str] = (),
         unconfirmed: bool = False,
         preview: bool = False,
     ) -> D:
@@ -123,7 +128,9 @@ class Routes(ABC, Generic[D]):
         With `unconfirmed`, changes that permit more are not made, with `preview` none; the answer is then that of
         `accept_invitation`.
         """
-        body = {**changes, "confirm_unverified": confirm_unverified}
+        body: Document = {**changes, "confirm_unverified": confirm_unverified}
+        if confirm_by_proxy:
+            body["confirm_by_proxy"] = list(confirm_by_proxy)
         if unconfirmed:
             body["unconfirmed"] = True
         if preview:
@@ -203,7 +210,10 @@ class Routes(ABC, Generic[D]):
     def changes(
         self, dispatch_id: str, *, attempt: int | None = None, limit: int | None = None, after: int | None = None
     ) -> D:
-        """Return {…, state, landed, entries: [{number, path, change, marks, …}], more, next}: what a run changed."""
+        """Return {…, state, landed, entries: [{number, path, change, marks, …}], more, next, network}: what a run did.
+
+        `network`: [{host, use}], what it sent to and received from each host.
+        """
         query = _query(attempt=attempt, limit=limit, after=after)
         return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}/changes{query}")
 

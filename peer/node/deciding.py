@@ -49,11 +49,14 @@ class DecisionService:
         beside = await self._folders.git_folder(dispatch_id, folder) if folder and "Bash" in scope.tools else None
         pin = "" if beside is None else msgspec.json.encode(beside).decode()
         seen = await self._folders.toolchains(dispatch_id, folder)
+        # As they are when the person accepts: what changes until the start is not fetched. In memory alone, since a
+        # node that stops in between asks again.
+        locked = await self._folders.locked(scope, folder)
         row, scope = await self._journal.step(
             lambda tx: receiving.accept(tx, dispatch_id, cwd=folder or "", git_folder=pin)
         )
         # A cancel may commit before start() registers the run; start_frame() re-checks.
-        self._runs.start(row, scope)
+        self._runs.start(row, scope, locked)
         return {
             "dispatch_id": dispatch_id,
             "decision": "accepted",

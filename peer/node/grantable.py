@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import trio
 
-from peer.machine import mcp_servers
+from peer.machine import mcp_servers, network_route
+from peer.machine.settings import Settings
 from peer.machine.toolchains.installed import Machine
 from peer.machine.toolchains.named import check_named
 from peer.node.scope_requests import registries_of
@@ -24,9 +25,10 @@ from peer.trust.filesystem import LocalFacts
 class Grantable:
     """Looks at this machine for a scope. `state`: the state folder; `facts`: local facts on folders, blocking."""
 
-    def __init__(self, state: Path, facts: Callable[[], LocalFacts]) -> None:
+    def __init__(self, state: Path, facts: Callable[[], LocalFacts], settings: Callable[[], Settings]) -> None:
         self._state = state
         self._facts = facts
+        self._settings = settings
 
     async def installed(self) -> mcp_servers.InstalledServers:
         """Return the MCP servers of this machine, those that cannot be granted among them."""
@@ -46,6 +48,21 @@ class Grantable:
             return scope
         checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
         return msgspec.structs.replace(scope, paths=checked)
+
+    def by_proxy(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> list[str]:
+        """Return the scope's hosts, its registries' among them, whose names this machine's HTTP proxy resolves.
+
+        Without those that `unless`, the scope before an edit, had. Raises Invalid where the proxy's address is none.
+        """
+        had = unless or scopes.Scope(tools=scope.tools)
+        new = msgspec.structs.replace(
+            scope,
+            network=tuple(word for word in scope.network if word not in had.network),
+            registries=tuple(each for each in scope.registries if each not in had.registries),
+        )
+        settings = self._settings()
+        found = [*network_route.by_proxy(new, settings), *network_route.registries_by_proxy(new, settings)]
+        return list(dict.fromkeys(found))
 
     async def git_folders(self, scope: scopes.Scope) -> dict[str, GitFolder]:
         """Return the repositories' folders that are granted with the scope's folders, by folder."""

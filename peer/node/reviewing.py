@@ -22,7 +22,7 @@ from peer.runs.lander import Applied, Lander
 from peer.steps import change_sets as steps
 from peer.steps import receiving
 from peer.steps.context import Context
-from peer.store import change_sets, rows
+from peer.store import change_sets, rows, trace
 from peer.store.views import change_set_row
 from sandbox.changes import display
 from sandbox.changes.colours import Asked
@@ -48,10 +48,11 @@ class ReviewService:
     async def changes(
         self, dispatch_id: str, *, attempt: int | None, limit: int, after: int, counts: bool = False
     ) -> Document:
-        """Return {…summary, folders, entries, more, next}: entries with a number of `after` or more.
+        """Return {…summary, folders, network, entries, more, next}: entries with a number of `after` or more.
 
-        `counts`: each entry has the numbers of its lines that are `added` and `removed`, null where there is no diff,
-        or too much to count. Waits until a landing that is under way is over.
+        `network`: [{host, use}], what the run sent to and received from each host, as its trace says. `counts`: each
+        entry has the numbers of its lines that are `added` and `removed`, null where there is no diff, or too much to
+        count. Waits until a landing that is under way is over.
         """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         shown = [entry for entry in changes.entries if entry.number >= after]
@@ -62,8 +63,10 @@ class ReviewService:
             counted = await trio.to_thread.run_sync(count)
             for entry in entries:
                 entry["added"], entry["removed"] = counted.get(entry["number"], (None, None))
+        used = await self._context.store.read(lambda db: trace.details(db, dispatch_id, item.attempt, "network_used"))
         return {
             **_summary(item, changes, landed),
+            "network": [{"host": host, "use": use} for host, _, use in (each.partition(": ") for each in used)],
             "folders": [_folder(view.number, changes) for view in changes.views],
             "incomplete": [*changes.incomplete, *(each for view in changes.views for each in view.skipped)],
             "entries": entries,

@@ -10,9 +10,8 @@ import trio
 from peer.machine import mcp_servers, registries
 from peer.projects.git_folders import GitFolder
 from peer.protocol.documents import Document
-from peer.protocol.errors import Invalid
-from peer.store import rows, trust_views
-from peer.trust import grants, scopes
+from peer.protocol.errors import Conflict, Invalid
+from peer.trust import grants, network_words, scopes
 
 SCOPE_FIELDS = (
     "tools",
@@ -59,9 +58,12 @@ def to_confirm(
     histories: tuple[str, ...],
     fingerprint: str,
     verified: bool,
-    rules: Sequence[rows.EdgeRule] = (),
+    by_proxy: Sequence[str],
 ) -> Document:
-    """Return the document that a person confirms before more is permitted."""
+    """Return the document that a person confirms before more is permitted.
+
+    `by_proxy`: the hosts to confirm because this machine's HTTP proxy resolves their names.
+    """
     return {
         "status": "confirmation_required",
         "peer": peer,
@@ -70,8 +72,38 @@ def to_confirm(
         "powerful": [*scopes.needs_confirmation(scope), *histories],
         "fingerprint": fingerprint,
         "verified": verified,
-        "rules": trust_views.rule_rows(rules),
+        "by_proxy": list(by_proxy),
+        "rules": [],
     }
+
+
+def require_shown(scope: scopes.Scope, request: Document) -> None:
+    """Raise Conflict where the person was shown other registries than this machine has by now."""
+    shown = request.get("registries")
+    if shown is not None and list(shown) != list(msgspec.to_builtins(scope.registries)):
+        raise Conflict(
+            "this machine's package registries have changed since you were shown them",
+            fix="look at them again, then grant packages",
+        )
+
+
+def require_confirmed(asked: Document, request: Document) -> None:
+    """Raise Conflict unless the request confirms what needs it. `asked`: what `to_confirm` returned.
+
+    That is a powerful grant to an unverified user, and each host whose name this machine's HTTP proxy resolves.
+    """
+    if asked["powerful"] and not asked["verified"] and not request.get("confirm_unverified"):
+        raise Conflict(
+            f"{asked['peer']} is unverified, and you would grant {', '.join(asked['powerful'])}; their fingerprint is "
+            f"{asked['fingerprint']}",
+            fix="compare the fingerprint with them in person or by phone, then repeat with --yes-unverified; or "
+            "accept with the address that they share with you",
+        )
+    if left := [host for host in asked["by_proxy"] if host not in (request.get("confirm_by_proxy") or ())]:
+        raise Conflict(
+            network_words.proxied(left).removesuffix("."),
+            fix=f"to grant these hosts nevertheless, repeat with --yes-by-proxy {','.join(left)}",
+        )
 
 
 def commands_of(scope: scopes.Scope, found: mcp_servers.InstalledServers) -> dict[str, str]:

@@ -24,12 +24,14 @@ from peer.node.scope_requests import (
     left_out,
     pin_of,
     pins_of,
+    require_confirmed,
+    require_shown,
     scope_input,
     to_confirm,
 )
 from peer.protocol import names
 from peer.protocol.documents import Document
-from peer.protocol.errors import Conflict, DispatchError, Gone, NotFound
+from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
 from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, invitation_answers, inviting
 from peer.steps.journal import Journal
@@ -44,6 +46,18 @@ class Installed(NamedTuple):
     offers: list[grants.McpServer]
     grantable: list[str]
     left_out: list[str]
+
+
+class Preview(NamedTuple):
+    """A scope, its powerful parts, the stored rules that would act in it, its hosts whose names this machine's HTTP
+    proxy resolves, and those of them that are to be confirmed.
+    """
+
+    scope: scopes.Scope
+    powerful: list[str]
+    rules: list[Document]
+    by_proxy: list[str]
+    to_confirm: list[str]
 
 
 class TrustService:
@@ -65,7 +79,7 @@ class TrustService:
         self._settings = settings
         self._brokers = brokers
         self._queries = queries
-        self._machine = Grantable(journal.context.state.path, facts)
+        self._machine = Grantable(journal.context.state.path, facts, settings)
         self._invitations_changed = invitations_changed
 
     # --- invitations
@@ -134,7 +148,7 @@ class TrustService:
         """Accept an invitation: {status, trust_link_id, peer, scopes}; without tools, return the menu only."""
         row = await self._find_invitation(request["token"])
         invitation, _ = open_as(Invitation, row.raw)
-        fingerprint = trust_views.inviter_fingerprint(row)
+        fingerprint, verified = trust_views.inviter_fingerprint(row), bool(row.verified)
         chosen = scope_input(request)
         found = await self._machine.installed()
         if chosen.tools is msgspec.UNSET:
@@ -147,26 +161,25 @@ class TrustService:
                 "installed_mcp_servers": list(grants.grantable_names(found.offers)),
                 "mcp_servers_left_out": left_out(found),
                 "fingerprint": fingerprint,
-                "verified": bool(row.verified),
-                "standing": menu.standing(invitation.issuer_user, verified=bool(row.verified)),
+                "verified": verified,
+                "standing": menu.standing(invitation.issuer_user, verified=verified),
             }
         scope = grants.grant(chosen, installed=found.offers, now=self._context.clock())
         scope = await self._machine.checked(scope)
-        self._require_shown(scope, request)
+        require_shown(scope, request)
         beside = await self._machine.git_folders(scope)
-        if request.get("unconfirmed"):
-            asked = to_confirm(
-                invitation.issuer_user,
-                scope,
-                widens=("a new edge", *histories(scope, beside)),
-                histories=histories(scope, beside),
-                fingerprint=fingerprint,
-                verified=bool(row.verified),
-            )
-            return {**asked, "standing": menu.standing(invitation.issuer_user, verified=bool(row.verified))}
-        self._require_confirmation(
-            scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint
+        asked = to_confirm(
+            invitation.issuer_user,
+            scope,
+            widens=("a new edge", *histories(scope, beside)),
+            histories=histories(scope, beside),
+            fingerprint=fingerprint,
+            verified=verified,
+            by_proxy=self._machine.by_proxy(scope),
         )
+        if request.get("unconfirmed"):
+            return {**asked, "standing": menu.standing(invitation.issuer_user, verified=verified)}
+        require_confirmed(asked, request)
         edge = await self._journal.step(
             lambda tx: invitation_answers.accept(
                 tx, row.token, scope, mcp_commands=commands_of(scope, found), git_folders=pins_of(beside)
@@ -177,8 +190,9 @@ class TrustService:
             "trust_link_id": edge.edge_id,
             "peer": edge.user_id,
             "scopes": msgspec.to_builtins(scope),
+            "by_proxy": asked["by_proxy"],
             "git_folders": {folder: found.path for folder, found in beside.items()},
-            "verified": bool(row.verified),
+            "verified": verified,
         }
 
     async def decline(self, token: str) -> Document:
@@ -229,7 +243,11 @@ class TrustService:
         """Return the edge granted to `peer`, with its rules and budgets."""
         user_id = await self._user_named(peer)
         live = self._queries.live()
-        return await self._journal.read(lambda db: trust_views.trust_row(db, granting.get_granted(db, user_id), live))
+        edge = await self._journal.read(lambda db: granting.get_granted(db, user_id))
+        row = await self._journal.read(lambda db: trust_views.trust_row(db, edge, live))
+        with suppress(Invalid):  # a proxy's address that is none is an error of the next grant and run
+            row["by_proxy"] = self._machine.by_proxy(scopes.decode(edge.scope))
+        return row
 
     async def edit(self, peer: str, request: Document) -> Document:
         """Edit the scope of a granted edge; fields not given keep their values. Returns what `show` returns.
@@ -249,7 +267,7 @@ class TrustService:
             new = await self._machine.checked(
                 grants.edit(old, chosen, installed=found.offers, now=self._context.clock()), unless=old
             )
-            self._require_shown(new, request)
+            require_shown(new, request)
             commands = None if chosen.mcp_servers is msgspec.UNSET else commands_of(new, found)
             pinned = await self._journal.read(lambda db: edges.mcp_servers(db, edge.edge_id))
             others = any(
@@ -263,22 +281,20 @@ class TrustService:
                 *(("another program as an MCP server",) if others else ()),
                 *histories(new, more),
             )
+            asked = to_confirm(
+                user_id,
+                new,
+                widens=wider,
+                histories=histories(new, more),
+                fingerprint=await self._fingerprint(user_id),
+                verified=verified,
+                by_proxy=self._machine.by_proxy(new, unless=old),
+            )
             if request.get("preview") or (wider and request.get("unconfirmed")):
-                key = await self._fingerprint(user_id)
                 rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, new))
-                return to_confirm(
-                    user_id,
-                    new,
-                    widens=wider,
-                    histories=histories(new, more),
-                    fingerprint=key,
-                    verified=verified,
-                    rules=rules,
-                )
+                return {**asked, "rules": trust_views.rule_rows(rules)}
             if wider:
-                self._require_confirmation(
-                    new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id)
-                )
+                require_confirmed(asked, request)
             named = None if beside is None else pins_of(beside)
             await self._journal.step(
                 lambda tx: granting.edit(tx, user_id, new, mcp_commands=commands, git_folders=named)
@@ -329,51 +345,26 @@ class TrustService:
         found = await self._machine.installed()
         return Installed(list(found.offers), list(grants.grantable_names(found.offers)), left_out(found))
 
-    async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str], list[Document]]:
-        """Return the scope that `accept` or `edit` would make of these choices, its powerful parts, and the stored
-        rules that would act in it.
-
-        Changes nothing. Raises as they do.
-        """
+    async def preview(self, peer: str, request: Document) -> Preview:
+        """Return what `accept` or `edit` would make of these choices. Changes nothing. Raises as they do."""
         chosen = scope_input(request)
         found = await self._machine.installed()
         user_id = await self._user_named(peer)
         edge = await self._journal.read(lambda db: edges.current(db, user_id, "incoming"))
         old = scopes.decode(edge.scope) if edge is not None and edge.status in edges.OPEN else None
         now = self._context.clock()
-        if edge is None or old is None:
+        if old is None:
             scope = grants.grant(chosen, installed=found.offers, now=now)
         else:
             scope = grants.edit(old, chosen, installed=found.offers, now=now)
         scope = await self._machine.checked(scope, unless=old)
         beside = {} if chosen.paths is msgspec.UNSET else await self._machine.git_folders(scope)
         powerful = [*scopes.needs_confirmation(scope), *histories(scope, beside)]
+        by_proxy = self._machine.by_proxy(scope), self._machine.by_proxy(scope, unless=old)
         if edge is None or old is None:
-            return scope, powerful, []
+            return Preview(scope, powerful, [], *by_proxy)
         rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, scope))
-        return scope, powerful, trust_views.rule_rows(rules)
-
-    @staticmethod
-    def _require_shown(scope: scopes.Scope, request: Document) -> None:
-        """Raise Conflict where the person was shown other registries than this machine has by now."""
-        shown = request.get("registries")
-        if shown is not None and list(shown) != list(msgspec.to_builtins(scope.registries)):
-            raise Conflict(
-                "this machine's package registries have changed since you were shown them",
-                fix="look at them again, then grant packages",
-            )
-
-    def _require_confirmation(
-        self, scope: scopes.Scope, request: Document, *, verified: bool, inviter: str, key: str
-    ) -> None:
-        """Raise Conflict for a powerful grant to an unverified user, unless the request confirms it."""
-        powerful = scopes.needs_confirmation(scope)
-        if powerful and not verified and not request.get("confirm_unverified"):
-            raise Conflict(
-                f"{inviter} is unverified, and you would grant {', '.join(powerful)}; their fingerprint is {key}",
-                fix="compare the fingerprint with them in person or by phone, then repeat with --yes-unverified; or "
-                "accept with the address that they share with you",
-            )
+        return Preview(scope, powerful, trust_views.rule_rows(rules), *by_proxy)
 
     async def _fingerprint(self, user_id: str) -> str:
         contact = await self._journal.read(lambda db: contacts.get(db, user_id))

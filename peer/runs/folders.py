@@ -23,7 +23,7 @@ from peer.dispatches import placement
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.installation import AGENT_ENVIRONMENT, NAMESPACE, ROOT
 from peer.machine.settings import Settings
-from peer.projects import git_folders
+from peer.projects import git_folders, lock_files
 from peer.projects.git_folders import GitFolder
 from peer.projects.index import ProjectIndex
 from peer.projects.matching import NOTHING, Suggestion, placed
@@ -218,6 +218,14 @@ class RunFolders:
         scope, states = await self._scope(dispatch_id), all_state_folders(self._context.state.path)
         found = await trio.to_thread.run_sync(lambda: toolchains(scope, self._settings(), folder, states))
         return found.labels()
+
+    async def locked(self, scope: Scope, folder: str | None) -> lock_files.Locked:
+        """Return what the lock files of a run name: in this real folder, or in the edge's beside an empty workspace.
+
+        Nothing for a scope without a shell, which fetches nothing.
+        """
+        read = [Path(each) for each in ([folder] if folder else scope.paths)] if "Bash" in scope.tools else []
+        return await trio.to_thread.run_sync(lock_files.read, read)
 
     async def _suggest(self, dispatch_id: str) -> Suggestion:
         allowed = await self._allowed(dispatch_id)

@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from peer.dispatches.masking import Masker
 from peer.dispatches.text import line
 from peer.machine import looking
 from peer.machine.network_route import by_proxy, registries_by_proxy
 from peer.machine.settings import Settings
-from peer.projects import lock_files
+from peer.projects import lock_files, named_registries
+from peer.projects.lock_files import Locked
 from peer.trust import scopes
 from peer.trust.scopes import ANY_PACKAGES, PACKAGES, Scope
 
@@ -21,6 +23,7 @@ _LOOKED_AT: Final = 2_000
 _READ: Final = 64 * 1024
 _NAMED: Final = 5
 _LENGTH_OF_A_NAME: Final = 80
+_LONGEST_HOST: Final = 253
 _LENGTH_OF_A_PART: Final = 300
 """Characters; of a sentence an agent's session shows 500."""
 
@@ -30,11 +33,14 @@ def sentences(scope: Scope, folder: Path, settings: Settings) -> list[str]:
 
     Raises Invalid where the machine's HTTP proxy is none.
     """
-    return [*_packages(scope, folder, settings), *_hosts(scope, folder, settings)]
+    if not scope.network:
+        return []
+    locked = lock_files.read([folder])
+    return [*_packages(scope, locked, settings), *_hosts(scope, folder, settings), *_named(scope, folder, locked)]
 
 
-def _packages(scope: Scope, folder: Path, settings: Settings) -> list[str]:
-    said = _fetched(scope, folder)
+def _packages(scope: Scope, locked: Locked, settings: Settings) -> list[str]:
+    said = _fetched(scope, locked)
     if not said:
         return []
     proxied = [
@@ -45,13 +51,12 @@ def _packages(scope: Scope, folder: Path, settings: Settings) -> list[str]:
     return [said, *proxied]
 
 
-def _fetched(scope: Scope, folder: Path) -> str:
+def _fetched(scope: Scope, locked: Locked) -> str:
     kinds = ", ".join(dict.fromkeys(registry.kind for registry in scope.registries))
     if ANY_PACKAGES in scope.network:
         return f"it may fetch any package ({kinds}); the registries learn which names it asks for"
     if PACKAGES not in scope.network:
         return ""
-    locked = lock_files.read([folder])
     unread = f"; {_some(locked.unread)} cannot be read" if locked.unread else ""
     if not locked.files:
         return f"no packages are fetched for it, because there is no lock file{unread}"
@@ -65,6 +70,32 @@ def _some(names: Sequence[str]) -> str:
     shown = [line(os.fsencode(name).decode("utf-8", "replace"), limit=_LENGTH_OF_A_NAME) for name in names[:_NAMED]]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{', '.join(shown)}{more}"
+
+
+def _named(scope: Scope, folder: Path, locked: Locked) -> list[str]:
+    """What the project names by itself: it opens nothing, and its person may want to grant some of it."""
+    granted = {*scopes.hosts(scope), *(urlsplit(each.address).netloc for each in scope.registries)}
+    named = named_registries.read(folder, locked)
+    new = [f"{host} ({_first(files)})" for host, files in named.hosts.items() if host not in granted]
+    found = [
+        f"the project names registries that this edge does not grant: {part}; nothing is fetched there unless you "
+        "grant each by its name (--network)"
+        for part in _in_parts(new)
+    ]
+    if named.others:
+        found.append(f"the project names registries that no run can reach: {_some(named.others)}")
+    if scope.registries:
+        kept = [line(host.rpartition("@")[2], limit=_LONGEST_HOST) for host in locked.hosts if host not in granted]
+        found += [
+            f"its lock files say that packages are kept at {part}: from there a run gets only what a granted registry "
+            "lists"
+            for part in _in_parts(kept)
+        ]
+    return found
+
+
+def _first(names: Sequence[str]) -> str:
+    return _some(names[:1]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _in_parts(hosts: Sequence[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import trio
 
 from peer.machine import model_route
 from peer.machine.settings import Settings
+from peer.projects.lock_files import Locked
 from peer.runs.change_sets import ChangeSets
 from peer.runs.lander import Lander
 from peer.runs.removal import Remover
@@ -51,14 +52,18 @@ class RunRegistry:
             task_status.started()
             await trio.sleep_forever()
 
-    def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
-        """Run an accepted dispatch. `stop` finds it from now on, even before its process exists."""
+    def start(self, row: rows.Dispatch, scope: scopes.Scope, locked: Locked) -> None:
+        """Run an accepted dispatch. `stop` finds it from now on, even before its process exists.
+
+        `locked`: what its lock files named at accept.
+        """
         settings = self._settings()
         known = (*model_route.secrets(settings), settings.token, settings.relay_token)
         run = Run(
             self._journal,
             row,
             scope,
+            locked,
             gate=self.gate,
             known=known,
             remover=self._remover,

@@ -22,6 +22,7 @@ import trio
 from peer.dispatches import asking, reports
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.machine.settings import Settings
+from peer.projects.lock_files import Locked
 from peer.protocol.errors import DispatchError, root_of
 from peer.runs.change_sets import ChangeSets
 from peer.runs.lander import Lander
@@ -60,6 +61,7 @@ class Run:
         journal: Journal,
         row: rows.Dispatch,
         scope: scopes.Scope,
+        locked: Locked,
         *,
         gate: GateProof,
         known: Iterable[str],
@@ -67,13 +69,16 @@ class Run:
         changes: ChangeSets,
         lander: Lander,
     ) -> None:
-        """`known`: secret values of this machine, to be masked. `remover` removes the run's folder."""
+        """`locked`: what its lock files named at accept. `known`: secret values of this machine, to be masked.
+        `remover` removes the run's folder.
+        """
         self.dispatch_id = row.dispatch_id
         self.attempt = row.attempt
         self._journal = journal
         self._context = context = journal.context
         self._row = row
         self._scope = scope
+        self._locked = locked
         self._run_dir = context.state.runs / row.dispatch_id / str(row.attempt)
         self._recorder = Recorder(journal, row, scope, known=known, run_dir=self._run_dir)
         self._gate = gate
@@ -188,7 +193,7 @@ class Run:
     async def _start_frame(self, settings: Settings) -> frames.Start:
         context, row, scope = self._context, self._row, self._scope
         pinned = await self._journal.read(lambda db: running.get_git_folders(db, row))
-        collect = partial(machine_facts, context, settings, scope, pinned, row.cwd or None)
+        collect = partial(machine_facts, context, settings, scope, pinned, row.cwd or None, self._locked)
         facts = await trio.to_thread.run_sync(collect)
         start = await self._journal.read(
             lambda db: start_frame(db, context=context, settings=settings, row=row, scope=scope, facts=facts)

@@ -15,8 +15,9 @@ from peer.machine import mcp_servers, model_route, network_route
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.plain_file import read_plain
 from peer.machine.settings import Settings
-from peer.projects import cached_packages, git_folders, lock_files
+from peer.projects import cached_packages, git_folders
 from peer.projects.git_folders import GitFolder
+from peer.projects.lock_files import Locked
 from peer.protocol.content import TEXTS, Content, FileRef
 from peer.protocol.errors import DispatchError, Forbidden, Invalid
 from peer.runs.toolchains import toolchains
@@ -52,19 +53,21 @@ class MachineFacts(NamedTuple):
 
 
 def machine_facts(
-    context: Context, settings: Settings, scope: scopes.Scope, pinned: Mapping[str, GitFolder], cwd: str | None
+    context: Context,
+    settings: Settings,
+    scope: scopes.Scope,
+    pinned: Mapping[str, GitFolder],
+    cwd: str | None,
+    locked: Locked,
 ) -> MachineFacts:
     """Collect the facts for a run of this scope in `cwd`. Blocking. Raises Invalid for a script that cannot be read.
 
-    `pinned`: project → its repository's folder as it was granted.
+    `pinned`: project → its repository's folder as it was granted. `locked`: what its lock files named at accept.
     """
     states = all_state_folders(context.state.path)
     facts = LocalFacts(home=Path.home(), states=states)
     fits, not_shown = git_folders.fitting(pinned, facts)
-    # The lock files are the person's own: no run writes in the folder itself.
-    shells = "Bash" in scope.tools
-    locked = lock_files.read([Path(folder) for folder in ([cwd] if cwd else scope.paths)] if shells else [])
-    sees_toolchains = shells and (scope.toolchains or settings.toolchains) != ("none",)
+    sees_toolchains = "Bash" in scope.tools and (scope.toolchains or settings.toolchains) != ("none",)
     return MachineFacts(
         servers=granted_candidates(context, scope),
         state_folders=states,

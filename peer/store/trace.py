@@ -72,6 +72,16 @@ def events(
     return [(int(row[0]), int(row[1]), str(row[2])) for row in rows]
 
 
+def details(db: sqlite3.Connection, dispatch_id: str, attempt: int, status: str) -> list[str]:
+    """Return the details of an attempt's status events of this name, in order."""
+    rows = db.execute(
+        "SELECT json_extract(event, '$.detail') FROM trace WHERE dispatch_id = ? AND attempt = ? "
+        "AND json_extract(event, '$.kind') = 'status' AND json_extract(event, '$.status') = ? ORDER BY n",
+        (dispatch_id, attempt, status),
+    )
+    return [str(row[0]) for row in rows]
+
+
 def step_of(db: sqlite3.Connection, dispatch_id: str, attempt: int, call_id: str) -> int:
     """Return the number of a call among those of its attempt, from 1; of one that is not there, of the newest."""
     of_attempt = "FROM trace WHERE dispatch_id = ?1 AND attempt = ?2 AND json_extract(event, '$.kind') = 'tool_call'"

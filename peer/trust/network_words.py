@@ -7,8 +7,13 @@ from collections.abc import Mapping, Sequence
 from peer.trust.scopes import ANY_PACKAGES, PACKAGES
 
 
-def sentences(tools: Sequence[str], network: Sequence[str], registries: Sequence[Mapping[str, str]] = ()) -> list[str]:
-    """Return what to know of a scope's `network`, as the API has these three members; none where it is empty."""
+def sentences(
+    tools: Sequence[str],
+    network: Sequence[str],
+    registries: Sequence[Mapping[str, str]] = (),
+    by_proxy: Sequence[str] = (),
+) -> list[str]:
+    """Return what to know of a scope's `network`, as the API has these members; none where it is empty."""
     if network and "Bash" not in tools:
         return ["Only shell commands use the network, and without Bash there are none."]
     found = []
@@ -29,4 +34,14 @@ def sentences(tools: Sequence[str], network: Sequence[str], registries: Sequence
             f"Any package is fetched for it from {where}. It chooses the names that it asks for, so what it has read "
             "can leave in them."
         )
+    if by_proxy:
+        found.append(proxied(by_proxy))
     return found
+
+
+def proxied(hosts: Sequence[str]) -> str:
+    """Return what to know of hosts whose names this machine's HTTP proxy resolves."""
+    return (
+        f"This machine's HTTP proxy resolves {', '.join(hosts)}, so dispatch cannot check where such a name leads: it "
+        "may lead into your own network."
+    )

@@ -1851,7 +1851,11 @@ PERSON: Final[tuple[Row, ...]] = (
         whose="the person",
         limit=lock_files.MAX_PACKAGES,
         unit="versions",
-        held_in=("the frame that starts a run", "sandbox.network.packages.wanted:Wanted.versions"),
+        held_in=(
+            "memory of a run, from its accept",
+            "the frame that starts it",
+            "sandbox.network.packages.wanted:Wanted.versions",
+        ),
         test="tests/projects/test_lock_files.py::test_reading_is_bounded",
     ),
     Row(

@@ -34,7 +34,7 @@ PROMISED_BELOW = {
 
 SCOPE = (
     "--tools --mcp-servers --paths --approval --max-per-day --expires --results --apply --toolchains "
-    "--network --minutes --turns --usd --output-mb --network-mb --yes-unverified"
+    "--network --minutes --turns --usd --output-mb --network-mb --yes-unverified --yes-by-proxy"
 )
 PROMISED_OPTIONS = {
     "login": "--broker --email --no-browser --label",

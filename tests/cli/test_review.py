@@ -60,6 +60,7 @@ def listed(**more: Any) -> dict[str, Any]:
         "bytes": 9,
         "folders": [{"number": 0, "folder": "/home/bob/shop", "view": "overlay"}],
         "incomplete": [],
+        "network": [{"host": "code.example.org", "use": "2 connections, 17 bytes sent, 1.2 MB received"}],
         "entries": ENTRIES,
         "more": False,
         "next": None,
@@ -89,6 +90,7 @@ def test_the_list_has_marked_ones_first_and_says_why(cli: Cli, reviewed: FakeApi
         "conflict: you changed it meanwhile",
         "a repository's own files are never applied",
         "renamed, from name.md",
+        "over the network: code.example.org: 2 connections, 17 bytes sent, 1.2 MB received",
         "(deleted)",
         "7 files",
     ):

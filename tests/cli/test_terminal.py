@@ -531,6 +531,24 @@ def test_a_wider_edge_says_what_would_run_unasked(cli: Cli, api: FakeApi) -> Non
     assert second == {"tools": "Read,Bash", "remove_rule": 3, "confirm_unverified": True}
 
 
+def test_hosts_that_a_proxy_resolves_are_confirmed(cli: Cli, api: FakeApi) -> None:
+    would_be = {"status": "confirmation_required", "by_proxy": ["a.example", "b.example"]}
+    api["GET /v1/trust/alice"] = edge(verified=True)
+    api["PATCH /v1/trust/alice"] = lambda asked: would_be if asked.body.get("unconfirmed") else edge()
+    options = ("trust", "edit", "alice", "--network", "a.example,b.example", "--yes-by-proxy")
+    for answer, code in (("n\n", 1), ("y\n", 0)):
+        with terminal(*options, "a.example") as screen:
+            shown = " ".join(screen.until("nevertheless? [y/N] ").split())
+            assert "HTTP proxy resolves b.example, so dispatch cannot check where such a name leads" in shown
+            screen.type(answer)
+            assert screen.end() == code
+    refused = cli(*options, "a.example", "--json")
+    assert refused.code == 1 and "--yes-by-proxy b.example" in refused.document["error"]["fix"]
+    assert cli(*options, "a.example,b.example").code == 0
+    granted = [body for body in api.bodies("PATCH", "/v1/trust/alice") if not body.get("unconfirmed")]
+    assert [body["confirm_by_proxy"] for body in granted] == [["a.example", "b.example"]] * 2
+
+
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
 def test_anything_but_yes_grants_nothing(cli: Cli, api: FakeApi, answer: str) -> None:
     api["POST /v1/invitations/accept"] = offer()

@@ -195,7 +195,9 @@ class Grants:
     async def edit_trust(self, _peer: str, changes: Document, *, preview: bool = False, **how: bool) -> Document:
         return self._asked(changes, **how)
 
-    def _asked(self, given: Document, *, unconfirmed: bool = False, confirm_unverified: bool = False) -> Document:
+    def _asked(
+        self, given: Document, *, unconfirmed: bool = False, confirm_unverified: bool = False, **_: object
+    ) -> Document:
         if not unconfirmed:
             assert confirm_unverified
             self.granted.append(given)

@@ -43,24 +43,37 @@ class Grants:
 
     session = SimpleNamespace(hooked=True)
 
-    def __init__(self) -> None:
+    def __init__(self, *by_proxy: str) -> None:
         self.granted: list[Document] = []
+        self.by_proxy = by_proxy
+        self.confirmed: list[object] = []
+        self.questions: list[str] = []
 
     async def client(self) -> Grants:
         return self
 
-    async def ask(self, *_: object) -> FormAnswer:
+    async def ask(self, question: str, *_: object) -> FormAnswer:
+        self.questions.append(question)
         return FormAnswer("chosen", "grant")
 
-    async def accept_invitation(self, _token: str, scope: Document, **how: bool) -> Document:
+    async def accept_invitation(self, _token: str, scope: Document, **how: Any) -> Document:
         return await self.edit_trust("", scope, **how)
 
-    async def edit_trust(self, _peer: str, scope: Document, *, unconfirmed: bool = False, **_: bool) -> Document:
+    async def edit_trust(self, _peer: str, scope: Document, *, unconfirmed: bool = False, **how: Any) -> Document:
         if not unconfirmed:
             self.granted.append(scope)
+            self.confirmed.append(how["confirm_by_proxy"])
         registries = (Registry("npm", "https://npm.example"),)
         about = {"status": "confirmation_required", "peer": "eve@example.org", "widens": [], "standing": ""}
-        return {**asked("packages", registries=registries), **about}
+        return {**asked("packages", registries=registries), **about, "by_proxy": [*self.by_proxy]}
+
+
+@pytest.mark.parametrize("grants", [invite._accept, trust._edit], ids=["an invitation", "an edge"])
+async def test_hosts_that_a_proxy_resolves_are_confirmed_by_name(grants: Any) -> None:
+    call = Grants("npm.example", "a.example")
+    await grants(call, "eve", {"tools": ["Bash"], "network": "packages"})
+    assert "This machine's HTTP proxy resolves npm.example, a.example, so dispatch cannot check" in call.questions[0]
+    assert call.confirmed == [["npm.example", "a.example"]]
 
 
 @pytest.mark.parametrize("grants", [invite._accept, trust._edit], ids=["an invitation", "an edge"])

@@ -17,6 +17,7 @@ from peer.machine.live_settings import LiveSettings
 from peer.machine.settings import Settings
 from peer.node.deciding import DecisionService
 from peer.node.trust import TrustService
+from peer.projects import lock_files
 from peer.protocol.errors import DispatchError
 from peer.runs import start_frame
 from peer.runs.change_sets import ChangeSets
@@ -94,6 +95,7 @@ async def test_nobody_waits_for_what_a_start_frame_takes_from_the_machine(
             journal,
             row,
             scopes.Scope(tools=("Read",)),
+            lock_files.read([]),
             gate=GateProof(),
             remover=Remover(tmp_path / "trash"),
             changes=sets,

@@ -95,7 +95,7 @@ async def test_the_end_of_a_run_is_told_when_its_folder_is_gone(monkeypatch: pyt
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(runs.serve)
-            runs.start(row, nothing)
+            runs.start(row, nothing, nothing)
             with trio.fail_after(HANG):
                 await ended.wait()
             nursery.cancel_scope.cancel()

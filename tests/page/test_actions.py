@@ -58,6 +58,23 @@ def test_a_network_is_granted_by_name_and_what_it_means_is_said(pair: Pair, new_
     edge = bob.client.trust(alice.email)
     assert edge["scopes"]["network"] == ["code.example.org", "git.example.org:8443"]
     assert edge["budgets"]["network_bytes"] == 5 * 1024 * 1024
+    # With an HTTP proxy, which resolves names, each further host is confirmed.
+    bob.cli("config", "set", "model.proxy", "http://corp.example:3128")
+    try:
+        his.page.get_by_role("button", name="Change what is permitted").click()
+        his.page.get_by_text("Limits, expiry, and what they are told").click()
+        his.page.get_by_label("What its programs may reach").fill("code.example.org\nfar.example.org")
+        expect(told).to_contain_text("HTTP proxy resolves code.example.org, far.example.org, so dispatch cannot check")
+        for answer, network in (("Cancel", [*edge["scopes"]["network"]]), ("Permit each of these", None)):
+            his.page.get_by_role("button", name="Save", exact=True).click()
+            expect(his.page.get_by_role("dialog")).to_contain_text("resolves far.example.org, so dispatch cannot check")
+            confirm(his, answer)
+            if network:
+                assert bob.client.trust(alice.email)["scopes"]["network"] == network
+        expect(his.page.locator(".permits").first).to_contain_text("far.example.org")
+        assert bob.client.trust(alice.email)["scopes"]["network"] == ["code.example.org", "far.example.org"]
+    finally:
+        bob.cli("config", "set", "model.proxy", "none")
 
 
 @pytest.mark.long

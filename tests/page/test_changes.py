@@ -46,8 +46,17 @@ def test_changes_are_looked_at_put_in_place_and_taken_back(
     pair: Pair, new_tab: Opener, changed: tuple[str, Path]
 ) -> None:
     identity, folder = changed
-    card = opened(new_tab(pair[1]), identity)
+    tab = new_tab(pair[1])
+
+    def with_a_network(route: Route) -> None:
+        answer = route.fetch()
+        used = [{"host": "code.example.org", "use": "1 connection, 17 bytes sent, 9 bytes received"}]
+        route.fulfill(response=answer, json={**answer.json(), "network": used})
+
+    tab.page.route("**/changes?*", with_a_network)
+    card = opened(tab, identity)
     expect(card).to_contain_text("3 changes wait for you")
+    expect(card).to_contain_text("Over the network: code.example.org: 1 connection, 17 bytes sent, 9 bytes received")
     expect(card.locator("li").first).to_contain_text("conftest.py")
     expect(card.locator("li").first).to_contain_text("Marked:")
     expect(card.locator(".diff .added").filter(has_text="till.py is new")).to_be_visible()

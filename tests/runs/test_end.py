@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from peer.machine.settings import Settings
+from peer.projects import lock_files
 from peer.protocol.errors import Invalid, Unavailable
 from peer.protocol.statements import FileRef
 from peer.runs import change_sets as change_sets_module
@@ -89,6 +90,7 @@ class Recipient:
                 journal,
                 row,
                 scope,
+                lock_files.read([]),
                 gate=GateProof(),
                 known=(),
                 remover=Remover(state.runs),

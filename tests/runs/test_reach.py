@@ -92,6 +92,43 @@ def test_names_in_a_project_end_no_line_and_are_text(tmp_path: Path) -> None:
     assert "and 16 more" in packages
 
 
+def test_registries_that_a_project_names_are_said_and_opened_by_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".npmrc").write_text("registry=https://corp.example/npm\n@x:registry=http://10.0.0.1/\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/.npmrc").write_text("registry=https://corp.example/npm\n")
+    (tmp_path / "requirements.txt").write_text("--extra-index-url https://pypi.example/simple\na==1\n")
+    _, *said = reach.sentences(granted("packages"), tmp_path, Settings())
+    assert said == [
+        "the project names registries that this edge does not grant: corp.example (.npmrc and 1 more); nothing is "
+        "fetched there unless you grant each by its name (--network)",
+        "the project names registries that no run can reach: 10.0.0.1",
+    ]
+    with_it = reach.sentences(granted("corp.example,packages"), tmp_path, Settings())
+    assert not any("does not grant" in sentence for sentence in with_it)
+    assert reach.sentences(granted("none"), tmp_path, Settings()) == []
+
+
+def test_the_hosts_of_files_that_lock_files_name_are_said(tmp_path: Path) -> None:
+    addresses = [f"https://{host}/a.whl" for host in ("files.example", "me:secret@evil.example", "pypi.example")]
+    wheels = ", ".join(f'{{ url = "{address}", hash = "x" }}' for address in addresses)
+    (tmp_path / "uv.lock").write_text(f'[[package]]\nname = "a"\nversion = "1"\nwheels = [{wheels}]\n')
+    _, said = reach.sentences(granted("packages"), tmp_path, Settings())
+    assert said == (
+        "its lock files say that packages are kept at files.example, evil.example: from there a run gets only what a "
+        "granted registry lists"
+    )
+
+
+def test_no_registry_is_cut_off(tmp_path: Path) -> None:
+    hosts = [f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 50}.h{number:02}.example" for number in range(9)]
+    folder = tmp_path / ("f" * 100)
+    folder.mkdir()
+    (folder / ".npmrc").write_text("".join(f"registry=https://{host}\n" for host in hosts))
+    said = reach.sentences(granted("packages"), tmp_path, Settings())
+    assert all(any(host in sentence[:499] for sentence in said) for host in hosts)
+    assert all(len(sentence) < 500 and "--network" in sentence for sentence in said[1:])
+
+
 def test_only_packages_with_a_registry_are_counted(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("a==1\nb==2\n")
     (tmp_path / "go.sum").write_text("a.example/b v1.0.0 h1:x\n")

@@ -34,7 +34,7 @@ async def test_every_secret_of_the_settings_is_known_to_what_masks(monkeypatch: 
     row: Any = SimpleNamespace(dispatch_id="d")
     async with trio.open_nursery() as nursery:
         await nursery.start(runs.serve)
-        runs.start(row, nothing)
+        runs.start(row, nothing, nothing)
         await ended.wait()
         nursery.cancel_scope.cancel()
     assert {"gateway's", "proxy's", "sign-in's", "relay's"} <= {*started}

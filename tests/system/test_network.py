@@ -58,20 +58,29 @@ def test_granted_told_used_and_in_the_trace_of_both(pair: tuple[Person, Person],
     project = bob.projects / "with-network"
     project.mkdir()
     (project / ".env").write_text(f"TOKEN={TOKEN}\n")
+    (project / ".npmrc").write_text("registry=https://npm.example.org/\n")
     with company_proxy() as proxy:
         bob.environment["HTTPS_PROXY"] = f"http://{IN_ADDRESS}@127.0.0.1:{proxy.server_address[1]}"
         bob.restart()
         try:
-            edited = bob.cli(
+            edit = (
                 *("trust", "edit", alice.email, "--tools", "Bash", "--approval", "auto", "--network", host),
                 *("--network-mb", "7", "--yes-unverified", "--json"),
-            ).json
+            )
+            refused = bob.refused(*edit)
+            assert f"HTTP proxy resolves {host}" in refused["message"]
+            with pytest.raises(Conflict, match="HTTP proxy resolves code") as unconfirmed:
+                bob.client.edit_trust(alice.email, {"tools": "Bash", "network": host}, confirm_unverified=True)
+            assert f"--yes-by-proxy {host}" in unconfirmed.value.fix
+            assert bob.client.trust(alice.email)["scopes"]["network"] == []
+            edited = bob.cli(*edit, "--yes-by-proxy", host).json
             assert edited["scopes"]["network"] == [host] and edited["budgets"]["network_bytes"] == 7 * 1024 * 1024
             shown = bob.cli("trust", "show", alice.email)
             assert host in shown and "7 MB over the network" in shown
+            assert f"This machine's HTTP proxy resolves {host}, so dispatch cannot check" in " ".join(shown.split())
             assert "network" not in alice.client.contacts()["trust"][0]["scopes"]
             bob.will(
-                {"tool": "Bash", "input": {"command": f"curl -sSk https://{host}/page"}},
+                {"tool": "Bash", "input": {"command": f"curl -sSk https://{host}/page -o page.html"}},
                 {"tool": "Bash", "input": {"command": "curl -sS https://other.example.org/"}},
             )
             dispatch_id = str(alice.client.send(bob.email, "Look")["dispatch_id"])
@@ -81,11 +90,15 @@ def test_granted_told_used_and_in_the_trace_of_both(pair: tuple[Person, Person],
             assert any(each.startswith(reaches) for each in obstacles)
             assert "it can act there as you, with the secrets in .env" in obstacles
             assert any("this machine's HTTP proxy resolves" in each for each in obstacles)
+            assert any("does not grant: npm.example.org (.npmrc)" in each for each in obstacles)
             accepted = bob.cli("accept", dispatch_id, "--cwd", str(project), "--no-follow")
             said = " ".join(f"{accepted}{accepted.errors}".split())
             assert f"in a run, its commands can reach {host}" in said
+            assert "the project names registries that this edge does not grant: npm.example.org (.npmrc)" in said
             assert bob.state_of(dispatch_id, "completed", "failed")["status"] == "completed"
             alice.state_of(dispatch_id, "completed")
+            (network,) = bob.client.changes(dispatch_id)["network"]
+            assert network["host"] == host and network["use"].startswith("1 connection, ")
         finally:
             del bob.environment["HTTPS_PROXY"]
             bob.restart()

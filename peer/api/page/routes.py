@@ -36,6 +36,7 @@ from peer.protocol.errors import DispatchError, Invalid, NotFound
 from peer.store import contacts, history, lists
 from peer.trust import fingerprints
 from peer.trust.grants import BudgetInput
+from peer.trust.network_words import proxied
 
 if TYPE_CHECKING:
     from peer.node.node import Node
@@ -216,14 +217,18 @@ class PageRoutes:
         }
 
     async def preview(self, request: Request) -> Reply:
-        """Return what a scope would permit: {permits: [{weight, text, about}], needs_confirmation, registries}."""
+        """Say what a scope would permit: {permits: [{weight, text, about}], needs_confirmation, registries, proxied}.
+
+        `proxied`: {hosts, words}: the hosts to confirm because this machine's HTTP proxy resolves their names.
+        """
         body = msgspec.structs.asdict(await body_of(request, PreviewBody))
         peer = body.pop("peer")
-        scope, powerful, rules = await self._node.trust.preview(peer, body)
+        found = await self._node.trust.preview(peer, body)
         return {
-            "permits": words.permits(scope, peer, rules),
-            "needs_confirmation": powerful,
-            "registries": msgspec.to_builtins(scope.registries),
+            "permits": words.permits(found.scope, peer, found.rules, found.by_proxy),
+            "needs_confirmation": found.powerful,
+            "registries": msgspec.to_builtins(found.scope.registries),
+            "proxied": {"hosts": found.to_confirm, "words": proxied(found.to_confirm)},
         }
 
     # --- files

@@ -59,11 +59,12 @@ def choices(installed: Sequence[McpServer]) -> list[Document]:
     ]
 
 
-def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Document]:
+def permits(scope: Scope, peer: str, rules: Sequence[Document] = (), by_proxy: Sequence[str] = ()) -> list[Document]:
     """Return what a scope permits `peer` to do, as [{text, weight, about}]; weight is "yes", "no" or "care".
 
     `about`: what a run "may" do, what its person is "asked", or what the other side is "told" and the limits.
-    `rules`: the stored `always` rules that act in it.
+    `rules`: the stored `always` rules that act in it. `by_proxy`: its hosts whose names this machine's HTTP proxy
+    resolves.
     """
     lines: list[Document] = []
 
@@ -90,7 +91,7 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
         add("care", f"It may run any program inside the sandbox{without}, {may}.")
     else:
         add("no", "It cannot run programs.")
-    for sentence in sentences(scope.tools, scope.network, msgspec.to_builtins(scope.registries)):
+    for sentence in sentences(scope.tools, scope.network, msgspec.to_builtins(scope.registries), by_proxy):
         add("care", sentence)
     if scope.mcp_servers:
         add(

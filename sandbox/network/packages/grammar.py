@@ -59,7 +59,7 @@ def spelt(asked: Asked, path: str) -> str:
         return asked.name.replace("/", "%2f")
     if (asked.kind, asked.what) == ("npm", "file"):
         return f"{asked.name}/-/{asked.name.rpartition('/')[2]}-{asked.version}.tgz"
-    return path
+    return path.replace("%21", "!") if asked.kind == "go" else path
 
 
 def python_file(path: str) -> Asked | None:
@@ -148,7 +148,8 @@ _MARKERS: Final = {  # without {sha256-checksum}
 
 
 def _go(path: str) -> Asked | None:
-    module, separator, file = path.partition("/@")
+    # go itself writes the `!` of a capital letter as %21.
+    module, separator, file = path.replace("%21", "!").partition("/@")
     if not separator or not _MODULE.fullmatch(module) or ".." in module:
         return None
     name = _unescaped(module)

@@ -32,6 +32,7 @@ def anything(_: str) -> bool:
         ("cargo", "se/rd/serde_json", Asked("list", "cargo", "serde_json")),
         ("go", "golang.org/x/text/@v/list", Asked("list", "go", "golang.org/x/text")),
         ("go", "golang.org/x/text/@latest", Asked("list", "go", "golang.org/x/text")),
+        ("go", "github.com/%21azure/go/@v/list", Asked("list", "go", "github.com/Azure/go")),
         ("go", "github.com/!azure/go/@v/v1.2.3.mod", Asked("file", "go", "github.com/Azure/go", "v1.2.3")),
         (
             "go",
@@ -110,6 +111,7 @@ def test_any_path_asks_for_something_that_it_names_or_for_nothing(kind: Kind, pa
     [
         ("pip", ["he-re/", "he-re", "He_rE/", "he-_.-_.re/"]),
         ("npm", ["@s%2fb", "@s%2Fb", "@s/b"]),
+        ("go", ["a.b/!c/@v/v1.0.0-!r.zip", "a.b/%21c/@v/v1.0.0-%21r.zip"]),
         ("npm", ["@s/b/-/b-1.0.0.tgz", "@s%2fb%2F-%2fb-1.0.0.tgz"]),
     ],
 )

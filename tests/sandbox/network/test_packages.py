@@ -1,4 +1,4 @@
-"""Packages fetched for a run: the real pip, uv, npm and cargo in a real shell zone; the registries are a fake."""
+"""Packages fetched for a run: the real pip, uv, npm, cargo and go in a real shell zone; the registries are a fake."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ from sandbox.network.packages.wanted import CRATES_IO, Kind
 from sandbox.network.usage import NetworkUsage
 from sandbox.run import network, toolchains
 from sandbox.run.folder import RunFolder
+from tests.projects.caches import go_cache
 from tests.sandbox.conftest import Done, Person, finish, viewed
 from tests.sandbox.network.internet import ADDRESS, Internet, internet
+from tests.sandbox.network.test_proxy import CA, shell
 
 REGISTRIES: Final[dict[Kind, str]] = {
     "pip": "https://pypi.example.org/simple",
@@ -276,6 +278,21 @@ async def test_npm_installs_by_its_lock_file(person: Person) -> None:
         assert done.code != 0 and told(there) == ["the package right is not in the project's lock files"]
 
 
+@pytest.mark.skipif(not Path("/usr/bin/npm").exists(), reason="this machine has no npm")
+async def test_npm_installs_from_a_registry_that_a_project_names_where_its_host_is_granted(person: Person) -> None:
+    """Its name in the project's file alone opens nothing."""
+    (person.workspace / ".npmrc").write_text(f"registry=https://npm.example.org/\ncafile={CA}\n")
+    (person.workspace / "package.json").write_text("{}")
+    install = "npm_config_fetch_retries=0 npm install --silent left@1.0.0"
+    command = f"cd /dispatch && {install} && node node_modules/left"
+    async with internet(HOSTS, registry) as there:
+        done = await shell(person, there.proxy("other.example.org"), there, command)
+        assert done.code != 0 and there.seen == []
+        done = await shell(person, there.proxy("npm.example.org"), there, command)
+        assert "left is here" in done.out, done
+    assert told(there) == ["“npm.example.org” is not granted to this run"]
+
+
 RUST = next((Path.home() / ".rustup/toolchains").glob("*/bin/cargo"), None)
 
 
@@ -294,6 +311,47 @@ async def test_cargo_fetches_by_its_lock_file(person: Person) -> None:
         }
         done = await fetched(person, there, f"rm -rf $CARGO_HOME/registry; {command}", {}, runtime=[RUST.parents[1]])
         assert done.code != 0 and told(there) == ["the package adder is not in the project's lock files"]
+
+
+GO: Final = shutil.which("go")
+
+
+@pytest.mark.skipif(GO is None, reason="this machine has no go")
+async def test_go_downloads_what_go_sum_names_and_nothing_else(person: Person) -> None:
+    """What go's own cache holds is what a module proxy answers (go.dev/ref/mod, "Module cache")."""
+    go = Path(str(GO)).resolve()
+    own, home = person.workspace / "own", person.base / "proxy"
+    own.mkdir()
+    files = {"go.mod": "module example.com/Ada/adder\n\ngo 1.19\n", "adder.go": "package adder\n\nconst Two = 2\n"}
+    sums = [go_cache(home, "example.com/Ada/adder", version, files)[0] for version in ("v1.0.0", "v1.1.0")]
+    mod = go_cache(home, "example.com/Ada/adder", "v1.0.0", files)[1].integrity
+    (own / "go.mod").write_text("module shop\n\ngo 1.19\n\nrequire example.com/Ada/adder v1.0.0\n")
+    (own / "go.sum").write_text(
+        f"example.com/Ada/adder v1.0.0 {sums[0].integrity}\nexample.com/Ada/adder v1.0.0/go.mod {mod}\n"
+    )
+    (own / "main.go").write_text(
+        'package main\n\nimport "example.com/Ada/adder"\n\nfunc main() { println(adder.Two) }\n'
+    )
+    wanted = lock_files.read([own]).packages
+    assert wanted == {"go": {"example.com/Ada/adder": ["v1.0.0"]}}
+
+    async def modules(host: str, request: h11.Request) -> tuple[int, bytes]:
+        file = home / "go/pkg/mod/cache/download" / request.target.decode().lstrip("/")
+        return (200, file.read_bytes()) if host == "go.example.org" and file.is_file() else (404, b"")
+
+    runtime = [] if go.is_relative_to("/usr") else [go.parents[1]]
+    async with internet(HOSTS, modules) as there:
+        done = await fetched(person, there, f"{go} run .", wanted, runtime=runtime)
+        assert done.code == 0 and done.err.endswith("\n2\n"), done
+        place = "go.example.org/example.com/!ada/adder/@v/v1.0.0"
+        assert {*paths(there)} <= {f"{place}.{ending}" for ending in ("info", "mod", "zip")}
+        assert f"{place}.zip" in paths(there) and told(there) == []
+        there.seen.clear()
+        for module, said in (("Ada/adder@v1.1.0", "Ada/adder v1.1.0"), ("Ada/other@latest", "Ada/other")):
+            done = await fetched(person, there, f"{go} get example.com/{module}", wanted, runtime=runtime)
+            assert done.code != 0, done
+            assert f"the package example.com/{said} is not in the project's lock files" in told(there)
+        assert [path for path in paths(there) if "v1.1.0" in path or "other" in path] == []
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ export function changesCard(id, attempt, changed) {
     }
     const focus = document.activeElement;
     fill(list,
+      told.network.map(({ host, use }) => h("p", {}, `Over the network: ${line(host)}: ${use}`)),
       told.incomplete.map((each) => h("p.care", {}, `Not known: ${each}`)),
       told.folders.map(({ folder }) => [
         h("h3", {}, h("code", {}, line(folder))),

@@ -239,8 +239,8 @@ export function contact({ peer }) {
         close();
         return;
       }
-      await withConfirmation(pressed, trouble, peer, confirmed, async (confirm_unverified) => {
-        await patch(`/v1/trust/${seg(peer)}`, { ...changes, ...form.shown(), confirm_unverified });
+      await withConfirmation(pressed, trouble, peer, confirmed, form.proxied(), async (yes) => {
+        await patch(`/v1/trust/${seg(peer)}`, { ...changes, ...form.shown(), ...yes });
         toast("Saved.");
         shown = "";
         await load();
@@ -278,15 +278,21 @@ export function contact({ peer }) {
   };
 }
 
-/** Do `work(confirmed)`; where the other side is unverified and the grant powerful, ask once more first. */
-export async function withConfirmation(pressed, place, who, confirmed, work) {
+/**
+ * Do `work(yes)`, where `yes` is what the person confirmed, as the API takes it. They are asked once more first about
+ * hosts that this machine's HTTP proxy resolves (`proxied`), and about a powerful grant to somebody unverified.
+ */
+export async function withConfirmation(pressed, place, who, confirmed, proxied, work) {
   await busy(pressed, place, async () => {
+    const { hosts, words } = proxied;
+    if (hosts.length && !(await confirm(`Permit ${hosts.join(", ")} nevertheless?`, words, "Permit each of these"))) return;
+    const yes = (confirm_unverified) => ({ confirm_unverified, ...(hosts.length ? { confirm_by_proxy: hosts } : {}) });
     try {
-      await work(confirmed);
+      await work(yes(confirmed));
     } catch (error) {
       if (error.code !== 409 || confirmed || !/unverified/.test(error.message)) throw error;
       const words = `${error.message}. Anybody in control of their mailbox or of the broker could be asking. Compare the fingerprint with ${line(who)} by telephone or in person first.`;
-      if (await confirm("Permit this although you have not verified their key?", words, "I compared it: permit")) await work(true);
+      if (await confirm("Permit this although you have not verified their key?", words, "I compared it: permit")) await work(yes(true));
     }
   });
 }

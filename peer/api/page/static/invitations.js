@@ -175,8 +175,8 @@ async function answerForm(token, finished) {
       });
       return;
     }
-    await withConfirmation(pressed, wrong, offer.inviter, false, async (confirm_unverified) => {
-      await post("/v1/invitations/accept", { token, ...now, ...form.shown(), confirm_unverified });
+    await withConfirmation(pressed, wrong, offer.inviter, false, form.proxied(), async (yes) => {
+      await post("/v1/invitations/accept", { token, ...now, ...form.shown(), ...yes });
       await finished(`${line(offer.inviter)} may now send you tasks.`);
     });
   }

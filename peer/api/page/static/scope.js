@@ -42,8 +42,9 @@ const same = (a, b) => a.length === b.length && a.every((each) => b.includes(eac
 
 /**
  * The form. `edge`: the edge to change, or null for a new one, where nothing is chosen at first. `options`: what
- * /v1/page/choices gives. Returns {element, chosen(), shown()}: chosen is null until an option is; shown is what the
- * preview has named of this machine's, so that nothing else is granted.
+ * /v1/page/choices gives. Returns {element, chosen(), shown(), proxied()}: chosen is null until an option is; shown is what the
+ * preview has named of this machine's, so that nothing else is granted; proxied are the hosts that it has named to be
+ * confirmed, and why.
  */
 export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
   const before = edge ? scopeOf(edge) : null;
@@ -146,11 +147,13 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
     };
   }
 
-  let named = { network: null, registries: [] };
+  let named = { network: null, registries: [], proxied: { hosts: [] } };
   function shown() {
     if (!/\bpackages\b/.test(network.value)) return {};
     return { registries: named.network === network.value ? named.registries : [] };
   }
+
+  const proxied = () => (named.network === network.value ? named.proxied : { hosts: [] });
 
   let timer = 0;
   let asked = 0;
@@ -179,14 +182,14 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
     try {
       const told = await post("/v1/page/preview", { peer, ...now });
       if (mine !== asked) return;
-      named = { network: asking, registries: told.registries };
+      named = { network: asking, registries: told.registries, proxied: told.proxied };
       fill(preview, h("h3", {}, "This would permit"), permitsList(told.permits, 4));
     } catch (error) {
       if (mine === asked) fill(preview, problem(error));
     }
   }
   if (before) timer = setTimeout(show, 0);
-  return { element, chosen, shown, before };
+  return { element, chosen, shown, proxied, before };
 }
 
 export const choices = () => get("/v1/page/choices");
