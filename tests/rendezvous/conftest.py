@@ -8,9 +8,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.rendezvous.postgresql import Server
 from tests.rendezvous.world import People, Running, people_at, running_broker
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A program that a test runs in this process sets where it logs to, for whatever comes after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
