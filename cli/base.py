@@ -185,7 +185,11 @@ def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False, se
     if value != "-":
         return value
     if secret and sys.stdin.isatty():
-        if not (typed := getpass.getpass("paste it and press Enter (it is not shown): ")):
+        try:
+            typed = getpass.getpass("paste it and press Enter (it is not shown): ")
+        except EOFError:  # Ctrl-D
+            typed = ""
+        if not typed:
             raise click.UsageError("nothing was typed")
         return typed
     if sys.stdin.isatty() and (app := _app()) is not None:

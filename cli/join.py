@@ -125,8 +125,11 @@ def _show_next(app: App) -> None:
 
     for part in state.look(app):
         if not part.done:
-            app.out.line(f"still missing: {part.name} (`{part.command}`): {part.detail}", style="yellow")
-    app.out.line("next: to see what is sent to you: `dispatch inbox`, or `dispatch open` for the page.")
+            # Whoever joins is to run tasks, so that the model key is missing too.
+            optional = part.name == "projects"
+            words = f"{'optional' if optional else 'still missing'}: {part.name} (`{part.command}`): {part.detail}"
+            app.out.line(words, style=None if optional else "yellow", paths=True)
+    app.out.line("next: `dispatch inbox` shows what is sent to you; `dispatch open` opens the page")
     app.out.line("Nothing runs until you accept it: `dispatch accept ID`.")
 
 
