@@ -215,7 +215,7 @@ def _show_answer(app: App, document: Document, call: Document, words: str) -> No
     from peer.dispatches.summary import summary
 
     what = f": {summary(call)}" if call.get("tool") else ""
-    app.out.line(f"{words}: {string(document.get('request_id'))}{what}")
+    app.out.line(f"{words}{what} (request {short_request(string(document.get('request_id')))})")
 
 
 def _waiting(app: App, client: Client, dispatch_id: str, request_id: str | None) -> Document:

@@ -235,7 +235,8 @@ def show_histories(out: Output, document: Mapping[str, object]) -> None:
     """Say which repositories are granted beside the folders of an edge."""
     found = document.get("git_folders")
     for folder, repository in found.items() if isinstance(found, dict) else ():
-        out.line(f"with {string(folder)}, shells also see its repository {string(repository)}, with all of its history")
+        seen = f"its repository {string(repository)}, with all of its history"
+        out.line(f"with {string(folder)}, shell commands also see {seen}")
 
 
 def scope_line(scopes: Mapping[str, object] | None) -> str:

@@ -182,7 +182,12 @@ def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, 
             yes=yes_unverified,
         )
         yes_unverified = True
-    _show(app, app.ask(lambda client: client.edit_trust(peer, changes, confirm_unverified=yes_unverified)))
+    edited = app.ask(lambda client: client.edit_trust(peer, changes, confirm_unverified=yes_unverified))
+    _show(app, edited)
+    if "paths" in changes and (edited.get("scopes") or {}).get("paths") and not app.out.json:
+        from peer.trust.menu import FOLDERS
+
+        app.out.note(FOLDERS)
 
 
 @trust.command("pause", example="dispatch trust pause alice@example.org")

@@ -30,8 +30,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do it without asking; nee
     example="dispatch service install\ndispatch service status\ndispatch service uninstall",
 )
 def service() -> None:
-    """Keep the daemon running: start it at each login, restart it after a failure and, if you choose, keep it running
-    after logout."""
+    """Start the daemon at each login, restart it after a failure and, if you choose, keep it running after logout."""
 
 
 @service.command(
