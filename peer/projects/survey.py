@@ -14,7 +14,7 @@ NAMES: Final = 3
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """How many projects are in `folder` (as it was named), and the names of the first ones. `cut`: there may be more."""
+    """How many projects are in `folder` (as named), and the names of the first ones. With `cut` there may be more."""
 
     folder: str
     count: int
