@@ -96,7 +96,7 @@ def dialogs(scene: Scene, world: World, columns: int) -> dict[str, Dialog]:
                 (ASKED, "r\n"),
                 (ASKED, "4 use the copy\n"),
                 (ASKED, "2\n"),
-                ("[y/N] ", "n\n"),
+                ("none] ", "\n"),
                 (ASKED, "5\n"),
             ],
         ),

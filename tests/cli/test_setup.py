@@ -35,8 +35,8 @@ def asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         answers["waited"] += 1
         raise KeyboardInterrupt
 
-    for module in ("cli.setup.command", "cli.login", "cli.service.command"):
-        monkeypatch.setattr(f"{module}.interactive", lambda: True)
+    for name in ("cli.setup.command", "cli.login", "cli.service.command"):
+        monkeypatch.setattr(f"{name}.interactive", lambda: True)
     for module in (steps, login, prompts):
         monkeypatch.setattr(module, "line", line)
     monkeypatch.setattr(getpass, "getpass", no_key)
