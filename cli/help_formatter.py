@@ -16,8 +16,8 @@ WIDEST = 100
 INDENT = 4
 """Blanks before a summary below its name, and before what goes on of an example."""
 
-_SHELL_WORDS = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+")
-"""A word of a shell's command line, with the quoted parts of it in one piece."""
+_SHELL_WORDS = re.compile(r"(?:[<>|] )?(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+")
+"""A word of a shell's command line, with the quoted parts of it in one piece, and with a `<`, `>` or `|` before it."""
 
 
 class HelpFormatter(click.HelpFormatter):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import getpass
-import shutil
 import subprocess
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -145,8 +143,7 @@ def show_projects(app: App, roots: Sequence[str]) -> None:
 
 def say(app: App, words: str, *, indent: int = 2) -> None:
     """Write words of ours, in lines of whole words at the terminal's width."""
-    for part in textwrap.wrap(words, shutil.get_terminal_size().columns - indent):
-        app.out.line(part, indent=indent)
+    app.out.line(words, indent=indent, hanging=0)
 
 
 def offer_demo(app: App) -> None:
