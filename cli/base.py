@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from cli.app import App
+from cli.help_formatter import HelpContext, HelpFormatter
 
 pass_app = click.make_pass_decorator(App)
 
@@ -31,6 +32,8 @@ class DispatchCommand(click.Command):
 
     The last two name the sign-in that is meant (cli.app). A command with `sign_in=False` uses none and refuses them.
     """
+
+    context_class = HelpContext
 
     # Any: what click's decorators pass to a command class.
     def __init__(self, *args: Any, example: str = "", sign_in: bool = True, **attributes: Any) -> None:
@@ -56,7 +59,8 @@ class DispatchCommand(click.Command):
         return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_example(self.example, formatter)
+        assert isinstance(formatter, HelpFormatter)
+        formatter.write_example(self.example)
 
 
 class UnknownCommand(click.UsageError):
@@ -181,7 +185,11 @@ def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False, se
     if value != "-":
         return value
     if secret and sys.stdin.isatty():
-        if not (typed := getpass.getpass("paste it and press Enter (it is not shown): ")):
+        try:
+            typed = getpass.getpass("paste it and press Enter (it is not shown): ")
+        except EOFError:  # Ctrl-D
+            typed = ""
+        if not typed:
             raise click.UsageError("nothing was typed")
         return typed
     if sys.stdin.isatty() and (app := _app()) is not None:
@@ -215,12 +223,3 @@ def without_mark(text: str) -> str:
     if (app := _app()) is not None:
         app.out.warn("removed the byte order mark at the beginning of the text")
     return text.lstrip(BYTE_ORDER_MARK)
-
-
-def write_example(example: str, formatter: click.HelpFormatter) -> None:
-    """Write the examples of a command, one a line."""
-    if not example:
-        return
-    with formatter.section("Example" if "\n" not in example else "Examples"):
-        for line in example.splitlines():
-            formatter.write(f"{'':{formatter.current_indent}}{line}\n")

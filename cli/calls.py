@@ -11,9 +11,10 @@ import textwrap
 from collections.abc import Mapping
 from typing import Final
 
+from cli.home_folder import home
 from cli.ids import short
 from cli.output import Output, string
-from cli.values import countdown, home
+from cli.values import countdown
 from peer.client.blocking import Document
 from peer.dispatches.asking import rule_text
 from peer.dispatches.quoting import quoted, word

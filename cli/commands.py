@@ -112,7 +112,7 @@ def show_version(app: App | None) -> None:
     sections=SECTIONS,
     meant=MEANT,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
     example="dispatch login --broker https://broker.example\n"
     "dispatch invite bob@example.org\n"
     "dispatch send bob@example.org 'Why does the build of shop fail?' --wait\n"

@@ -101,7 +101,7 @@ def set_(app: App, key: str, value: str) -> None:
     if app.out.json:
         app.out.document({"key": key, "value": shown, "daemon_told": reloaded})
     else:
-        app.out.line(f"{key} = {string(shown)}")
+        app.out.line(f"{key} = {string(shown)}", paths=True)
         if key in ("model.name", "model.price") and model_route.unpriced(changed):
             app.out.note("its price is not known: limits in USD use the price of the most expensive known model")
             app.out.note(f"fix: {model_route.PRICE_FIX}")

@@ -10,9 +10,9 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app, raw_option
 from cli.completion import request_ids
 from cli.dispatches import id_argument
+from cli.home_folder import home, homes
 from cli.ids import FULL, matching, resolve, short, short_request
 from cli.output import interactive, string
-from cli.values import home, homes
 from peer.client.blocking import Client, Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
 
@@ -215,7 +215,7 @@ def _show_answer(app: App, document: Document, call: Document, words: str) -> No
     from peer.dispatches.summary import summary
 
     what = f": {summary(call)}" if call.get("tool") else ""
-    app.out.line(f"{words}: {string(document.get('request_id'))}{what}")
+    app.out.line(f"{words}{what} (request {short_request(string(document.get('request_id')))})")
 
 
 def _waiting(app: App, client: Client, dispatch_id: str, request_id: str | None) -> Document:

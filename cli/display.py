@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from cli.calls import Task, show_call, show_input, show_waiting
+from cli.home_folder import home
 from cli.ids import short, short_request
 from cli.output import Output, local_time, string
-from cli.values import ends, home, size, used, when_exactly
+from cli.values import ends, size, used, when_exactly
 from peer.client.blocking import Document
 from peer.dispatches.counts import counts_text
 from peer.dispatches.quoting import MAX_REASON, quoted, word
@@ -236,7 +237,8 @@ def show_histories(out: Output, document: Mapping[str, object]) -> None:
     """Say which repositories are granted beside the folders of an edge."""
     found = document.get("git_folders")
     for folder, repository in found.items() if isinstance(found, dict) else ():
-        out.line(f"with {string(folder)}, shells also see its repository {string(repository)}, with all of its history")
+        seen = f"its repository {string(repository)}, with all of its history"
+        out.line(f"with {string(folder)}, shell commands also see {seen}")
 
 
 def scope_line(scopes: Mapping[str, object] | None) -> str:

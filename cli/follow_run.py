@@ -6,10 +6,10 @@ from cli.app import App
 from cli.asking import ask
 from cli.calls import Task
 from cli.display import LiveView, show_change_sets
+from cli.home_folder import home
 from cli.ids import short
 from cli.output import string
 from cli.prompts import NoAnswer, choose
-from cli.values import home
 from peer.client.blocking import Document
 from peer.dispatches.summary import summary
 

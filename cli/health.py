@@ -13,8 +13,8 @@ from cli import machine_repair
 from cli.agent_program import asked
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
+from cli.home_folder import homes
 from cli.output import string
-from cli.values import homes
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.machine import sandbox_proof
 from peer.machine.installation import again

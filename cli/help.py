@@ -23,7 +23,7 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
             raise click.UsageError(f"{about.command_path!r} has no subcommands", about)
         name, found, _ = command.resolve_command(about, [word])
         assert found is not None
-        command, about = found, click.Context(found, info_name=name, parent=about)
+        command, about = found, found.context_class(found, info_name=name, parent=about)
     click.echo(command.get_help(about))
 
 

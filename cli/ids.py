@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cli.app import Source
 from peer.client.blocking import Direction, Document
@@ -42,7 +42,8 @@ def resolve(source: Source, given: str, *, directions: Iterable[Direction] = ("r
     def known(direction: Direction) -> Iterable[tuple[str, str]]:
         return ((row["dispatch_id"], str(row.get("peer"))) for row in all_dispatches(source, direction))
 
-    listed = "`dispatch inbox --json` or `dispatch sent --json`"
+    lists = " and ".join({"received": "`dispatch inbox`", "sent": "`dispatch sent`"}[each] for each in looked)
+    listed = f"{lists} list{'s' if len(looked) == 1 else ''} the ids"
     try:
         return the_one(wanted, (row for each in looked for row in known(each)), kind="dispatch", listed=listed)
     except NotFound:
@@ -55,15 +56,41 @@ def resolve(source: Source, given: str, *, directions: Iterable[Direction] = ("r
 
 
 def the_one(wanted: str, known: Iterable[tuple[str, str]], *, kind: str, listed: str) -> str:
-    """Return the id that `wanted` is a part of. `known`: ids and their people. Raises Invalid, NotFound."""
-    found = {identity: who for identity, who in known if fits(identity, wanted)}
+    """Return the id that `wanted` is a part of.
+
+    `known`: ids and their people. `listed`: what lists them, for the fix, as a sentence. Raises Invalid, NotFound.
+    """
+    everything = dict(known)
+    found = {identity: who for identity, who in everything.items() if fits(identity, wanted)}
     if not found:
-        raise NotFound(f"no {kind} {wanted!r} is known here", fix=f"use an id from {listed}")
+        near = _near(wanted, everything)
+        raise NotFound(f"there is no {kind} {wanted!r} here", fix=f"{near} Else {listed}" if near else listed)
     if len(found) > 1:
         named = ", ".join(f"{identity} ({who})" for identity, who in list(found.items())[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise Invalid(f"{wanted!r} matches {len(found)}: {named}{more}", fix=f"give more of the {kind}'s id")
     return next(iter(found))
+
+
+def _near(wanted: str, known: Mapping[str, str]) -> str:
+    """Return the question whether a short id was meant that differs little from `wanted`, else ""."""
+    import difflib
+
+    shown = {short(identity): who for identity, who in known.items() if abs(len(short(identity)) - len(wanted)) <= 1}
+    for each in difflib.get_close_matches(wanted, shown, n=1, cutoff=0.7):
+        return f"did you mean {_command(wanted, each)} ({shown[each]})?"
+    return ""
+
+
+def _command(wanted: str, meant: str) -> str:
+    """Return the command that is running with the id that was `meant`; the id alone if it was no argument."""
+    import click  # a list without flags runs without it
+
+    ctx = click.get_current_context(silent=True)
+    arguments = [param.name for param in ctx.command.params if isinstance(param, click.Argument)] if ctx else []
+    if ctx is None or not any(str(ctx.params.get(name)).strip().lower() == wanted for name in arguments if name):
+        return meant
+    return f"`{ctx.command_path} {meant}`"
 
 
 def check(given: str, what: str, whole: str, shown_by: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import click
 
-from cli.app import App
+from cli.app import App, Source
 from cli.base import DispatchCommand, DispatchGroup, from_stdin, limit_option, pass_app
 from cli.completion import everyone
 from cli.display import scope_line, show_histories, show_network, unknown_fields
@@ -20,6 +20,7 @@ from cli.values import when
 from peer.client.blocking import Document
 from peer.protocol.errors import Invalid, NotFound
 
+LISTED = "`dispatch invitations` lists the tokens"
 Box = Literal["sent", "received"]
 
 
@@ -67,7 +68,12 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
         return
     app = ctx.find_object(App)
     assert app is not None
-    document = app.read(lambda source: source.invitations(ended=ended, limit=limit, before=before))
+
+    def page(source: Source) -> Document:
+        start = _older_than(source, before, ended=ended) if before else None
+        return source.invitations(ended=ended, limit=limit, before=start)
+
+    document = app.read(page)
     if app.out.json:
         app.out.document(document)
         return
@@ -109,6 +115,20 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
             app.out.line(f"{string(row.get('token'))}: {unknown_fields(row['unknown_fields'])}", style="yellow")
     if document["received"]:
         app.out.note("to answer: `dispatch accept-invitation TOKEN` or `dispatch decline-invitation TOKEN`")
+
+
+def _older_than(source: Source, before: str, *, ended: bool) -> str:
+    """Return the whole token that the page starts after. Raises Invalid, NotFound."""
+    wanted = check(before, "an invitation's token", "the whole token", "`dispatch invitations`")
+    if len(wanted) == FULL:
+        return wanted
+    return the_one(wanted, tokens(source.invitations(ended=ended)), kind="invitation", listed=LISTED)
+
+
+def tokens(document: Document) -> list[tuple[str, str]]:
+    """Return the tokens of all listed invitations, each with the other person's address."""
+    sent = [(str(row["token"]), str(row.get("to"))) for row in document["sent"]]
+    return sent + [(str(row["token"]), str(row.get("from"))) for row in document["received"]]
 
 
 def _progress(row: Document) -> str:
@@ -320,7 +340,7 @@ def _named(app: App, given: str, box: Box) -> str:
     def named(*, ended: bool) -> str:
         rows = app.ask(lambda client: client.invitations(ended=ended), signed_in=True)[box]
         known = ((str(row["token"]), str(row.get(who))) for row in rows)
-        return the_one(wanted, known, kind="invitation", listed="`dispatch invitations --json`")
+        return the_one(wanted, known, kind="invitation", listed=LISTED)
 
     try:
         return named(ended=False)

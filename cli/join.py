@@ -8,7 +8,8 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, from_stdin, pass_app
-from cli.invitations import answer
+from cli.ids import FULL, HEX, SHORTEST, the_one
+from cli.invitations import LISTED, answer, tokens
 from cli.login import sign_in_options, sign_in_there
 from cli.output import interactive, string
 from cli.prompts import confirm
@@ -48,6 +49,7 @@ def join(
     from peer.trust import invitation_address
 
     given = invitation_address.cleaned(from_stdin(link, one_line=True))
+    given = _whole(app, given)
     named = invitation_address.parse(given)
     at = "" if isinstance(named, invitation_address.Token) else named.broker
     _sign_in(app, at, email, no_browser=no_browser, label=label)
@@ -63,6 +65,15 @@ def join(
             return answered.code
     _show_next(app)
     return 0
+
+
+def _whole(app: App, given: str) -> str:
+    """Return the whole token for a part of one that is known here, as lists show it; anything else as it is."""
+    wanted = given.lower()
+    if not (SHORTEST <= len(wanted) < FULL and set(wanted) <= HEX and app.folder.store.exists()):
+        return given
+    known = app.read(lambda source: tokens(source.invitations(ended=True)))
+    return the_one(wanted, known, kind="invitation", listed=f"{LISTED}, and `dispatch join -` takes the whole link")
 
 
 def _sign_in(app: App, at: str, email: str | None, *, no_browser: bool, label: str | None) -> None:
@@ -125,8 +136,11 @@ def _show_next(app: App) -> None:
 
     for part in state.look(app):
         if not part.done:
-            app.out.line(f"still missing: {part.name} (`{part.command}`): {part.detail}", style="yellow")
-    app.out.line("next: to see what is sent to you: `dispatch inbox`, or `dispatch open` for the page.")
+            # Whoever joins is to run tasks, so that the model key is missing too.
+            optional = part.name == "projects"
+            words = f"{'optional' if optional else 'still missing'}: {part.name} (`{part.command}`): {part.detail}"
+            app.out.line(words, style=None if optional else "yellow", paths=True)
+    app.out.line("next: `dispatch inbox` shows what is sent to you; `dispatch open` opens the page")
     app.out.line("Nothing runs until you accept it: `dispatch accept ID`.")
 
 

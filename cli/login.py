@@ -92,9 +92,20 @@ def _asked_broker(app: App, known: list[str]) -> str:
 
 
 def sign_in_there(
-    app: App, url: str, email: str | None, *, no_browser: bool, label: str | None, beside: bool
+    app: App,
+    url: str,
+    email: str | None,
+    *,
+    no_browser: bool,
+    label: str | None,
+    beside: bool,
+    skippable: bool = False,
 ) -> SignedIn:
-    """Sign in at a broker; say so, unless a document is to be printed. `beside` as of peer.broker.signin."""
+    """Sign in at a broker; say so, unless a document is to be printed. `beside` as of peer.broker.signin.
+
+    With `skippable` the person may go on without: no address, Ctrl-D, and Ctrl-C while it waits raise NoAnswer, not
+    KeyboardInterrupt.
+    """
     from peer.broker.signin import sign_in
     from peer.machine import settings
     from peer.protocol import names
@@ -103,23 +114,32 @@ def sign_in_there(
     if email is None and interactive() and not app.out.json and not _has_identity(app):
         try:
             while email is None:
-                email = line("Your e-mail address: ").strip() or None
+                email = line(f"Your e-mail address{' (Enter: skip)' if skippable else ''}: ").strip() or None
+                if email is None and skippable:
+                    raise NoAnswer
                 try:
                     email = email and names.user_id(email)
                 except Invalid as error:
                     app.out.error(error)
                     email = None
         except NoAnswer:
+            if skippable:
+                raise
             raise KeyboardInterrupt from None
-    with _waiting(app) as show:
-        signed = sign_in(
-            app.folder,
-            url,
-            email,
-            label or saved.device_name or None,
-            _prompter(app, no_browser, show),
-            beside=beside,
-        )
+    try:
+        with _waiting(app) as show:
+            signed = sign_in(
+                app.folder,
+                url,
+                email,
+                label or saved.device_name or None,
+                _prompter(app, no_browser, show, skippable=skippable),
+                beside=beside,
+            )
+    except KeyboardInterrupt:
+        if skippable:
+            raise NoAnswer from None
+        raise
     for name, named in (("DISPATCH_BROKER", signed.broker), ("DISPATCH_TOKEN", signed.token)):
         if os.environ.get(name, named) != named:
             app.out.warn(f"${name} is set and overrides this sign-in; to use the sign-in: `unset {name}`")
@@ -200,7 +220,7 @@ def _to_end(app: App, saved: Settings) -> list[str]:
     return [each.url for each in named.sign_ins]
 
 
-def _prompter(app: App, no_browser: bool, show: Callable[[str], None]) -> Callable[[Prompt], None]:
+def _prompter(app: App, no_browser: bool, show: Callable[[str], None], *, skippable: bool) -> Callable[[Prompt], None]:
     """Return the function that asks the person to open the broker's page."""
 
     def prompter(prompt: Prompt) -> None:
@@ -212,7 +232,7 @@ def _prompter(app: App, no_browser: bool, show: Callable[[str], None]) -> Callab
             import webbrowser
 
             webbrowser.open(prompt.address)
-        show("waiting for you to approve this device there")
+        show(f"waiting for you to approve this device there{' (Ctrl-C: skip)' if skippable else ''}")
 
     return prompter
 

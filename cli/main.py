@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from cli.app import App
 from peer.machine.standard_streams import open_closed_ones
 from peer.machine.text_encoding import use_utf8
-from peer.protocol.errors import DispatchError, Internal, Invalid, Unavailable
+from peer.protocol.errors import DispatchError, Internal, Invalid, Unauthorized, Unavailable
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 """A value that is not of the form it must have is wrong usage, whether the command line or the daemon finds it."""
@@ -50,7 +50,7 @@ def _reported(args: Sequence[str]) -> int:
         app.out.interrupted()
         return INTERRUPTED
     except DispatchError as error:
-        app.out.error(error)
+        app.out.error(_with_setup(app, error))
         return USAGE if error.code == Invalid.default_code else FAILED
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
@@ -64,6 +64,28 @@ def _reported(args: Sequence[str]) -> int:
         traceback.print_exc()
         app.out.error(Internal(f"{type(error).__name__}: {error}", fix="this is a bug in dispatch: please report it"))
         return FAILED
+
+
+def _with_setup(app: App, error: DispatchError) -> DispatchError:
+    """Return the error with `dispatch setup` as its fix if all that is wrong is that nothing is set up yet."""
+    from peer.client.blocking import DaemonUnreachable
+
+    fixes = {
+        Unauthorized.usual_fix: "run `dispatch setup`, or `dispatch login --broker URL`",
+        DaemonUnreachable.usual_fix: "run `dispatch setup`, which starts it",
+    }
+    if error.fix not in fixes or not _nothing_is_set_up(app):
+        return error
+    return DispatchError(error.message, fix=fixes[error.fix], code=error.code)
+
+
+def _nothing_is_set_up(app: App) -> bool:
+    from peer.machine import identity, settings
+
+    try:
+        return not identity.exists(app.folder) and not settings.load(app.folder).broker
+    except DispatchError:
+        return False
 
 
 def main() -> None:

@@ -90,7 +90,8 @@ def man(app: App, words: tuple[str, ...], to: Path | None) -> int:
         if app.out.json:
             app.out.document({"written": [str(path.absolute()) for path in written]})
         else:
-            app.out.line(f"wrote {len(written)} pages to {to}; read one with `man dispatch` or `man dispatch-send`")
+            where = f"wrote {len(written)} pages to {to}"
+            app.out.line(f"{where}; read one with `man dispatch` or `man dispatch-send`", paths=True)
         return 0
     content = page(words)
     if app.out.json:

@@ -14,6 +14,8 @@ SHOWN = 200
 """Characters of a command in a fix; a longer text is left to the person."""
 MEANT_OPTIONS = {"-v": "--version", "-V": "--version", "-?": "--help", "-H": "--help"}
 """Options that other programs have for what is called otherwise here."""
+OF_RECEIVED = ("accept", "decline", "approve", "deny", "release", "changes", "apply", "discard", "undo")
+"""Commands about dispatches that were sent to this machine."""
 ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 
 
@@ -41,6 +43,8 @@ def fix(error: click.ClickException) -> str:
         meant = f"did you mean `{path} {near}`? Else " if near and ctx and ctx.parent is None else ""
         meant = meant or (f"did you mean `{near}`? Else " if near else "")
         return f"{meant}{see}" + ("; a text that begins with a dash goes after ` -- `" if takes_text else "")
+    if isinstance(error, click.BadParameter) and (meant := _choice(error, path)):
+        return f"did you mean `{meant}`? Else {see}"
     if ctx is not None and (isinstance(error, click.MissingParameter) or _lacks_command(error)):
         return f"{_example(ctx)}{see}"
     if ctx is not None and takes_text and "unexpected extra argument" in error.message:
@@ -70,8 +74,24 @@ def _metavar(param: click.Argument) -> str:
 def _example(ctx: click.Context) -> str:
     """Return the command's first example, and where its ids are listed."""
     example = str(getattr(ctx.command, "example", "")).split("\n")[0]
-    lists = "`dispatch inbox` and `dispatch sent` list the ids; " if "4e5f6a7b" in example else ""
-    return f"{lists}such as `{example}`; " if example else lists
+    if "4e5f6a7b" in example:
+        listed = (
+            "`dispatch inbox` lists" if ctx.command.name in OF_RECEIVED else "`dispatch inbox` or `dispatch sent` lists"
+        )
+        return f"give an id that {listed}, as in `{example}`; "
+    return f"such as `{example}`; " if example else ""
+
+
+def _choice(error: click.BadParameter, path: str) -> str:
+    """Return the command, or the option, with the one of its enumerated values that was probably meant, or ""."""
+    param = error.param
+    typed = re.match(r"'(.+?)' is not one of", error.message)
+    if param is None or typed is None or not isinstance(param.type, click.Choice):
+        return ""
+    near = difflib.get_close_matches(typed[1], map(str, param.type.choices), n=1)
+    if not near:
+        return ""
+    return f"{path} {near[0]}" if isinstance(param, click.Argument) else f"{param.opts[0]} {near[0]}"
 
 
 def _quoted(ctx: click.Context, message: str) -> str:

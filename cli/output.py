@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TextIO
 
 from cli import layout
+from cli.home_folder import homes
 from peer.dispatches import text
 from peer.protocol.errors import DispatchError
 
@@ -65,12 +66,21 @@ class Output:
         sys.stdout.write(raw + "\n")
         sys.stdout.flush()
 
-    def line(self, content: str = "", *, style: str | None = None, indent: int = 0, hanging: int = 2) -> None:
+    def line(
+        self,
+        content: str = "",
+        *,
+        style: str | None = None,
+        indent: int = 0,
+        hanging: int = 2,
+        paths: bool = False,
+    ) -> None:
         """Write one line to stdout; `style` is a colour, `bold` or `dim`, used on a terminal only.
 
-        On a terminal what is longer is wrapped at words; `hanging`: how much further in the next lines begin.
+        On a terminal what is longer is wrapped at words; `hanging`: how much further in the next lines begin. With
+        `paths`, which is for sentences of ours, the home folder is `~` there.
         """
-        self._write(text.line(content), style, err=False, indent=indent, hanging=hanging)
+        self._write(text.line(content), style, err=False, indent=indent, hanging=hanging, paths=paths)
 
     def option(self, key: str, words: str, *, style: str | None = None) -> None:
         """Write an answer that a person may choose: its key, and what it means."""
@@ -114,6 +124,7 @@ class Output:
         room = layout.width(sys.stdout) if terminal else sys.maxsize
         for name, value in pairs.items():
             values = [text.line(each) for each in ([value] if isinstance(value, str) else value)]
+            values = [homes(each) for each in values] if terminal else values
             for row in layout.pair(name, values, label=label, room=room):
                 _echo_styled(row)
 
@@ -200,8 +211,12 @@ class Output:
             self.document({"error": {"code": 499, "message": "interrupted", "fix": ""}})
         self._write("interrupted", None, err=True)
 
-    def _write(self, safe: str, style: str | None, *, err: bool, indent: int = 0, hanging: int = 2) -> None:
+    def _write(
+        self, safe: str, style: str | None, *, err: bool, indent: int = 0, hanging: int = 2, paths: bool = False
+    ) -> None:
         stream = sys.stderr if err else sys.stdout
+        if (paths or err) and stream.isatty():
+            safe = homes(safe)
         self._erase()
         room = layout.width(stream) - indent if stream.isatty() else sys.maxsize
         for piece in layout.wrap(safe, room, hanging=hanging):

@@ -115,6 +115,6 @@ def _show_steps(app: App, parts: list[Part]) -> None:
     app.out.line("To begin, run `dispatch setup`. It goes through these steps; you can also do each by itself:")
     for part in parts:
         mark = "✓" if part.done else "·"
-        app.out.line(f"{mark} {part.name}: {part.detail if part.done else f'`{part.command}`'}", indent=2)
+        app.out.line(f"{mark} {part.name}: {part.detail if part.done else f'`{part.command}`'}", indent=2, paths=True)
     app.out.line()
     app.out.line("To watch one dispatch from invitation to result, without touching anything of yours: `dispatch demo`")

@@ -65,7 +65,8 @@ def line(prompt: str, *, seconds: float | None = None) -> str:
     """Ask for a line of text. Raises NoAnswer."""
     words, space = prompt.rstrip(), prompt[len(prompt.rstrip()) :]
     room = layout.width(sys.stdout) - len(space) if sys.stdout.isatty() else sys.maxsize
-    sys.stdout.write("\n".join(layout.wrap(words, room)) + space)
+    indent = len(words) - len(words.lstrip())
+    sys.stdout.write("\n".join(layout.wrap(words, room, hanging=indent)) + space)
     sys.stdout.flush()
     ready, _, _ = select.select([0], [], [], seconds)
     answer = os.read(0, 4096) if ready else b""

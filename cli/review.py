@@ -9,9 +9,9 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
+from cli.home_folder import home
 from cli.ids import resolve, short
 from cli.output import Output, interactive, string
-from cli.values import home
 from peer.client.blocking import Client, Document
 from peer.dispatches.quoting import word
 from peer.protocol.errors import NotFound

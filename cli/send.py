@@ -15,8 +15,8 @@ from cli.base import DispatchCommand, from_stdin, pass_app, raw_option, without_
 from cli.completion import recipients
 from cli.durations import Duration
 from cli.ids import resolve, short
-from cli.output import string
-from cli.values import when_exactly
+from cli.output import local_time, string
+from cli.values import when, when_exactly
 from peer.client.blocking import Document
 from peer.protocol.content import DEFAULT_EXPIRES, MAX_EXPIRES, MIN_EXPIRES, TEXTS
 from peer.protocol.errors import Invalid
@@ -187,11 +187,12 @@ def _readable(path: Path) -> Path:
 
 def _show_sent(app: App, recipient: str, document: Document) -> None:
     app.out.line(f"dispatched {short(document['dispatch_id'])} to {recipient} ({string(document.get('status'))})")
-    deadline = when_exactly(document.get("expires_at"))
+    deadline = document.get("expires_at")
     if document.get("peer_online"):
-        app.out.line(f"they are online; unless they accept it, it expires {deadline}")
+        left = when(deadline).removeprefix("in ")
+        app.out.line(f"they are online; they have until {local_time(deadline)} ({left}) to accept it")
     else:
-        app.out.line(f"they are not online; it is delivered when they are, and expires {deadline}")
+        app.out.line(f"they are not online; it is delivered when they are, and expires {when_exactly(deadline)}")
     if document.get("left_out"):
         names = string(document["left_out"])
         app.out.line(f"left out, because their version of dispatch does not know it: {names}", style="yellow")

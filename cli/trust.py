@@ -186,14 +186,14 @@ def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, 
         yes_unverified = True
     asked = would_be.get("by_proxy") if would_be.get("status") == "confirmation_required" else None
     by_proxy = confirm_by_proxy(app.out, asked or [], flags["yes_by_proxy"])
-    _show(
-        app,
-        app.ask(
-            lambda client: client.edit_trust(
-                peer, changes, confirm_unverified=yes_unverified, confirm_by_proxy=by_proxy
-            )
-        ),
+    edited = app.ask(
+        lambda client: client.edit_trust(peer, changes, confirm_unverified=yes_unverified, confirm_by_proxy=by_proxy)
     )
+    _show(app, edited)
+    if "paths" in changes and (edited.get("scopes") or {}).get("paths") and not app.out.json:
+        from peer.trust.menu import FOLDERS
+
+        app.out.note(FOLDERS)
 
 
 @trust.command("pause", example="dispatch trust pause alice@example.org")

@@ -1,9 +1,7 @@
-"""Values as people read them: times from now, folders below the home folder, what a run used. JSON has them exactly."""
+"""Values as people read them: times from now, what a run used, sizes. JSON has them exactly."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -63,20 +61,6 @@ def countdown(seconds: float) -> str:
     """Return the time that is left to answer: `1 min 58 s`, `40 s`."""
     minutes, rest = divmod(int(seconds), MINUTE)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def home(path: object) -> str:
-    """Return a path with `~` for the home folder."""
-    shown = str(path)
-    folder = os.path.expanduser("~").rstrip("/")  # noqa: PTH111 - Path.home() raises where there is none
-    if not folder.startswith("/"):
-        return shown
-    return "~" + shown[len(folder) :] if shown == folder or shown.startswith(folder + "/") else shown
-
-
-def homes(text: str) -> str:
-    """Return a sentence of ours with `~` for the home folder in each path of it."""
-    return re.sub(r"(?<![^\s(`'\"])/[^\s`'\",;)]+", lambda match: home(match[0]), text)
 
 
 def used(usage: Mapping[str, object]) -> str:

@@ -40,7 +40,10 @@ Examples:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
 @click.version_option(program.version(), prog_name="dispatch-rendezvous")
 def main() -> None:
-    """The rendezvous broker of dispatch: who is where, and who invites whom. No task ever passes it."""
+    """The broker of dispatch: tells devices where to find each other and carries invitations.
+
+    No task passes through it.
+    """
 
 
 @main.command(epilog=EXAMPLES)

@@ -9,13 +9,13 @@ import click
 
 from cli.app import App
 from cli.base import DispatchGroup, pass_app
+from cli.home_folder import home
 from cli.output import interactive
 from cli.plugin import programs_folder
 from cli.service import environment, manager
 from cli.service.launchd import Launchd
 from cli.service.manager import Manager
 from cli.service.systemd import Systemd
-from peer.machine import identity
 from peer.machine.lock import AlreadyRunning, state_lock
 from peer.protocol.errors import Conflict, Invalid, Unavailable
 
@@ -30,7 +30,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do it without asking; nee
     example="dispatch service install\ndispatch service status\ndispatch service uninstall",
 )
 def service() -> None:
-    """Keep the daemon running: from each login on, after a failure, and after logout if you choose."""
+    """Start the daemon at each login, restart it after a failure and, if you choose, keep it running after logout."""
 
 
 @service.command(
@@ -49,20 +49,24 @@ def install(app: App, linger: bool | None, show: bool, yes: bool) -> None:
     Installs a systemd user unit, or a launchd agent on macOS. It is shown before it is written, and holds no key and no
     token. Installing again replaces it and restarts the daemon; do so after dispatch has moved to another folder.
     """
+    set_up(app, linger=linger, show=show, yes=yes)
+
+
+def set_up(app: App, *, linger: bool | None = None, show: bool = False, yes: bool = False) -> bool:
+    """Do what `install` does; return whether anything was written. Raises Conflict, Invalid, Unavailable."""
     kept_by = _manager(app)
     if linger and not kept_by.can_linger:
         raise Invalid(f"{kept_by.name} runs this service only while you are logged in", fix="leave out --linger")
     program = programs_folder() / DAEMON
     if not show:
         kept_by.check()
-        identity.load(app.folder)  # a daemon of a machine that has not signed in only ends
         _refuse_a_second_daemon(app, kept_by)
     _may_ask(app, yes=yes or show)
     ours_lingers = _lingers(kept_by, linger, ask=not (yes or show))
     text = kept_by.render(program, environment.kept(os.environ), linger=ours_lingers)
     left_out = environment.left_out(os.environ)
     if not app.out.json:
-        app.out.line(f"{kept_by.path}:")
+        app.out.line(f"{kept_by.path}:", paths=True)
         app.out.block(text, indent=4)
         for name, why in left_out.items():
             app.out.line(f"${name} is left out: {why}")
@@ -74,7 +78,7 @@ def install(app: App, linger: bool | None, show: bool, yes: bool) -> None:
 
             if not confirm("Write it, and start the daemon?"):
                 app.out.line("nothing was changed")
-                return
+                return False
         kept_by.install(text, linger=ours_lingers)
     if app.out.json:
         done = {"status": "shown" if show else "installed", "manager": kept_by.name, "path": str(kept_by.path)}
@@ -82,6 +86,7 @@ def install(app: App, linger: bool | None, show: bool, yes: bool) -> None:
     elif not show:
         app.out.line(f"installed; to see its log: `{kept_by.logs}`")
         app.out.note("`dispatch service status` shows it, `dispatch doctor` checks every part")
+    return not show
 
 
 @service.command("status", example="dispatch service status\ndispatch service status --json")
@@ -127,7 +132,7 @@ def uninstall(app: App, yes: bool) -> None:
         if not yes:
             from cli.prompts import confirm
 
-            if not confirm(f"Stop the daemon, and remove {kept_by.path}?"):
+            if not confirm(f"Stop the daemon, and remove {home(kept_by.path)}?"):
                 app.out.line("nothing was changed")
                 return
         changed = kept_by.uninstall()

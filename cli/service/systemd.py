@@ -22,7 +22,7 @@ TEMPLATE: Final = """\
 # {mark}; `dispatch service uninstall` removes it.
 # Settings of your own: `systemctl --user edit {unit}`.
 [Unit]
-Description=dispatch, this person's node (dispatch-daemon)
+Description=dispatch daemon
 # A daemon that fails five times in five minutes stays down: `dispatch service status` shows it.
 StartLimitIntervalSec=300
 StartLimitBurst=5

@@ -38,8 +38,10 @@ def setup(app: App) -> int:
     parts = state.look(app)
     for number, part in enumerate(parts, 1):
         app.out.line(f"{number} of {len(parts)}  {part.name}", style="bold")
-        if part.done:
-            app.out.line(f"✓ {part.detail}", indent=2)
+        if part.done and part.name == "projects":
+            steps.show_projects(app, state.roots(app))
+        elif part.done:
+            app.out.line(f"✓ {part.detail}", indent=2, paths=True)
         else:
             _do(app, part)
     return _end(app)
@@ -60,11 +62,12 @@ def _show(app: App) -> int:
     parts = state.look(app)
     missing = any(part.needed and not part.done for part in parts)
     if app.out.json:
-        app.out.document({"ready": not missing, "parts": [part._asdict() for part in parts]})
+        found = [each.document() for each in steps.project_folders(app, state.roots(app))]
+        app.out.document({"ready": not missing, "parts": [part._asdict() for part in parts], "project_folders": found})
     else:
         for part in parts:
             todo = "" if part.done else f" (`{part.command}`)"
-            app.out.line(f"{'✓' if part.done else '·'} {part.name}: {part.detail}{todo}")
+            app.out.line(f"{'✓' if part.done else '·'} {part.name}: {part.detail}{todo}", paths=True)
     return int(missing)
 
 

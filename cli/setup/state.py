@@ -27,6 +27,13 @@ def look(app: App) -> list[Part]:
     ]
 
 
+def roots(app: App) -> tuple[str, ...]:
+    """Return the folders of projects that are set. Raises Invalid for settings that cannot be read."""
+    from peer.machine import settings
+
+    return settings.load(app.folder).roots
+
+
 def obstacle(app: App) -> Obstacle | None:
     """Return what this machine lacks to run a task, by the settings and variables of this program."""
     from peer.machine import settings, setup_state

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import getpass
-import shutil
 import subprocess
 import tempfile
-import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from cli.agent_program import asked
 from cli.app import App
+from cli.home_folder import home
 from cli.plugin import programs_folder
 from cli.prompts import NoAnswer, choose, confirm, line
 from cli.setup.state import daemon_runs
 from peer.client.blocking import DaemonUnreachable
 from peer.machine.settings import Settings
 from peer.protocol.errors import DispatchError, Invalid, Unauthorized, Unavailable
+
+if TYPE_CHECKING:
+    from peer.projects.survey import Survey
 
 DAEMON: Final = "dispatch-daemon"
 STARTED_SECONDS: Final = 60.0
@@ -47,7 +49,7 @@ def sign_in(app: App) -> None:
             "whoever invited you, or host one: `dispatch-rendezvous serve`.",
         )
         known = _asked_for(app, "The broker's address, https://… (Enter: skip): ", settings.broker_url)
-    sign_in_there(app, known, None, no_browser=False, label=None, beside=False)
+    sign_in_there(app, known, None, no_browser=False, label=None, beside=False, skippable=True)
 
 
 def start_daemon(app: App) -> None:
@@ -60,9 +62,10 @@ def start_daemon(app: App) -> None:
     if answer == "3":
         raise NoAnswer
     if answer == "1":
-        from cli.service.command import install
+        from cli.service.command import set_up
 
-        click.get_current_context().invoke(install, linger=None, show=False, yes=False)
+        if not set_up(app):
+            raise NoAnswer
         _wait_until_it_answers(app)
     else:
         start_detached(app)
@@ -79,7 +82,10 @@ def set_model_key(app: App) -> None:
         "It stays on this machine, in the OS keychain if there is one, and no run can see it.",
     )
     for _ in range(TRIES):
-        given = getpass.getpass("  The key (not shown; Enter: skip): ").strip()
+        try:
+            given = getpass.getpass("  The key (not shown; Enter: skip): ").strip()
+        except EOFError:  # Ctrl-D
+            raise NoAnswer from None
         if not given:
             raise NoAnswer
         try:
@@ -99,14 +105,13 @@ def name_projects(app: App) -> None:
     """Ask for the folders that hold projects."""
     from peer.machine import settings
 
-    home = Path.home()
-    usual = next((home / name for name in USUAL_FOLDERS if (home / name).is_dir()), None)
+    usual = next((path for name in USUAL_FOLDERS if (path := Path.home() / name).is_dir()), None)
     say(
         app,
         "A task may name a project, which dispatch then looks for in these folders. Naming a folder here gives nobody "
         "access to it.",
     )
-    enter = f"Enter: {usual}, - for none" if usual else "Enter: none"
+    enter = f"Enter: {home(usual)}, - for none" if usual else "Enter: none"
     for _ in range(TRIES):
         text = line(f"  Folders with your projects, comma-separated ({enter}): ").strip() or str(usual or "")
         if text in ("", "-"):
@@ -118,15 +123,27 @@ def name_projects(app: App) -> None:
             continue
         settings.save(app.folder, changed)
         _reload(app)
-        app.out.line(f"✓ {', '.join(changed.roots)}", indent=2)
+        show_projects(app, changed.roots)
         return
     raise NoAnswer
 
 
+def project_folders(app: App, roots: Sequence[str]) -> list[Survey]:
+    """Return what is in the folders of projects, which takes two seconds at most."""
+    from peer.projects.survey import survey
+
+    return survey(roots, clock=time.monotonic, excluded=(str(app.folder.path),))
+
+
+def show_projects(app: App, roots: Sequence[str]) -> None:
+    """Say what is in each folder of projects: too much and nothing are mistakes that a person can see here."""
+    for each in project_folders(app, roots):
+        app.out.line(f"✓ {each.folder}: {each.words}", indent=2, paths=True)
+
+
 def say(app: App, words: str, *, indent: int = 2) -> None:
     """Write words of ours, in lines of whole words at the terminal's width."""
-    for part in textwrap.wrap(words, shutil.get_terminal_size().columns - indent):
-        app.out.line(part, indent=indent)
+    app.out.line(words, indent=indent, hanging=0)
 
 
 def offer_demo(app: App) -> None:

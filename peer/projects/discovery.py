@@ -59,16 +59,24 @@ class Walk:
     `roots`: the real folders that are walked.
     """
 
-    def __init__(self, roots: Sequence[str], *, clock: Callable[[], float], excluded: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        roots: Sequence[str],
+        *,
+        clock: Callable[[], float],
+        excluded: Sequence[str] = (),
+        seconds: float = MAX_SECONDS,
+    ) -> None:
         # A root may be named through links; the projects are those of the real folder. Below it no link is followed.
         real = [os.path.realpath(root) for root in roots if root.startswith("/")]
         self.roots = [root for root in real if root.isprintable()]
         self._clock = clock
         self._excluded = frozenset(excluded)
+        self._seconds = seconds
         self.cut: str | None = None
 
     def __iter__(self) -> Iterator[FoundProject]:
-        deadline = self._clock() + MAX_SECONDS
+        deadline = self._clock() + self._seconds
         folders = projects = 0
         seen: set[str] = set()
         # Breadth first: if a bound is reached, the projects near the roots have been found.
@@ -84,7 +92,7 @@ class Walk:
                     self.cut = f"more than {MAX_FOLDERS:,} folders"
                     return
                 if self._clock() > deadline:
-                    self.cut = f"it took more than {MAX_SECONDS:.0f} seconds"
+                    self.cut = f"it took more than {self._seconds:.0f} seconds"
                     return
                 inside = _entries(path)
                 if inside is None:

@@ -44,7 +44,7 @@ from sandbox.views.foretold import left_out
 log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 300.0
-_SEES = "shells also see {}, the repository that this folder belongs to, with its whole history"
+_SEES = "shell commands also see {}, the repository that this folder belongs to, with its whole history"
 _ASKING_SECONDS = 10.0
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytest
 
+from peer.trust.menu import FOLDERS
 from tests.cli.conftest import Cli
 from tests.cli.documents import (
     ADDRESS,
@@ -127,7 +129,7 @@ CASES = {
         edge(),
         "trust show alice",
         "Write(/home/bob/shop/x)",
-        "with /home/bob/wt, shells also see its repository /home/bob/main/.git, with all of its history",
+        "with /home/bob/wt, shell commands also see its repository /home/bob/main/.git, with all of its history",
         # Seen to fail with "budget output_bytes 104857600", where --output-mb takes 100.
         "60 minutes, 100 turns, 5 USD, 100 MB returned",
         "npx server-github",
@@ -198,7 +200,7 @@ CASES = {
             f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "allow"},
         },
         {**ANSWERED, "decision": "allow"},
-        "allowed (once): r-1: Rewrite notes.md, +1 −1",
+        "allowed (once): Rewrite notes.md, +1 −1 (request r-1)",
     ),
     "deny": case(
         f"deny {FIRST} r-1",
@@ -207,7 +209,7 @@ CASES = {
             f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "deny"},
         },
         {**ANSWERED, "decision": "deny"},
-        "denied: r-1: Rewrite notes.md, +1 −1",
+        "denied: Rewrite notes.md, +1 −1 (request r-1)",
     ),
 }
 
@@ -290,8 +292,14 @@ def test_on_a_fresh_machine_signing_in_comes_first(cli: Cli, name: str) -> None:
     assert outcome.code == 1
     assert outcome.document["error"]["code"] == 401
     assert "no token" in outcome.document["error"]["message"]
-    assert outcome.document["error"]["fix"] == "run `dispatch login --broker URL`"
+    assert outcome.document["error"]["fix"] == "run `dispatch setup`, or `dispatch login --broker URL`"
     assert not cli.folder.path.exists()
+
+
+def test_on_a_fresh_machine_what_needs_the_daemon_says_what_starts_it(cli: Cli) -> None:
+    """Seen to fail with a program that would only have served the page for setting up."""
+    error = cli("open", "--json").document["error"]
+    assert (error["code"], error["fix"]) == (503, "run `dispatch setup`, which starts it")
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].needs == "B"])
@@ -460,6 +468,13 @@ def test_a_lifetime_may_be_given_with_its_unit(cli: Cli, api: FakeApi, given: st
     api["POST /v1/dispatches"] = SENT
     assert cli("send", "bob", "task", "--expires", given).code == 0
     assert api.bodies("POST", "/v1/dispatches")[0]["expires"] == seconds
+
+
+def test_how_long_somebody_who_is_online_has(cli: Cli, api: FakeApi) -> None:
+    """Seen to fail with "unless they accept it, it expires in 59 min, 2026-…"."""
+    expires = datetime.now(UTC) + timedelta(minutes=59, seconds=30)
+    api["POST /v1/dispatches"] = {**SENT, "peer_online": True, "expires_at": expires.isoformat()}
+    assert f"they have until {expires:%Y-%m-%d %H:%M:%S} UTC (59 min) to accept it" in cli("send", "bob", "x").out
 
 
 # Looking
@@ -801,7 +816,7 @@ def test_what_this_version_does_not_know_of_an_invitation_is_counted(cli: Cli, a
 
 
 def test_the_short_token_of_an_invitation_that_was_answered_is_known(cli: Cli, api: FakeApi) -> None:
-    """Seen to fail with 404, "no invitation is known here", for one that `accept-invitation` had just answered."""
+    """Seen to fail with 404, "there is no invitation here", for one that `accept-invitation` had just answered."""
     api["GET /v1/invitations"] = lambda asked: (
         INVITATIONS if asked.query.get("ended") == "1" else {"sent": [], "received": []}
     )
@@ -809,6 +824,25 @@ def test_the_short_token_of_an_invitation_that_was_answered_is_known(cli: Cli, a
     api["POST /v1/invitations/accept"] = 409, gone
     assert cli("accept-invitation", TOKEN[-8:], "--tools", "Read", "--json").document == gone
     assert cli("accept-invitation", "0000abcd", "--tools", "Read", "--json").document["error"]["code"] == 404
+
+
+def test_a_page_of_invitations_begins_after_a_short_token(cli: Cli, api: FakeApi) -> None:
+    """As lists show it. Seen to fail with 404 of the daemon."""
+    api["GET /v1/invitations"] = INVITATIONS
+    assert cli("invitations", "--before", TOKEN[-8:], "--limit", "2").code == 0
+    assert api.asked[-1].query["before"] == TOKEN
+    assert "`dispatch invitations` lists the tokens" in cli("invitations", "--before", "0000abcd").err
+
+
+def test_a_folder_that_is_granted_stands_at_its_own_path(cli: Cli, api: FakeApi) -> None:
+    """Which is said where it is granted, by `accept-invitation` and by `trust edit`, and not with every other edit."""
+    api["GET /v1/trust/alice"] = edge()
+    api["PATCH /v1/trust/alice"] = edge()
+    assert FOLDERS in cli("trust", "edit", "alice", "--paths", "/home/bob/shop").err
+    assert FOLDERS not in cli("trust", "edit", "alice", "--max-per-day", "5").err
+    for scopes, said in ((edge()["scopes"], True), ({**edge()["scopes"], "paths": []}, False)):
+        api["POST /v1/invitations/accept"] = {**GRANTED, "scopes": scopes}
+        assert (FOLDERS in cli("accept-invitation", TOKEN, "--tools", "Read").err) is said
 
 
 def test_an_invitation_that_is_there_already(cli: Cli, api: FakeApi) -> None:

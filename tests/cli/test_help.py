@@ -137,6 +137,21 @@ def test_help_is_everywhere_and_has_its_example(cli: Cli, name: str, flag: str) 
     assert "Example" in outcome.out
 
 
+@pytest.mark.parametrize("columns", [30, 40, 60, 80])
+@pytest.mark.parametrize("name", ["", "send", "trust edit", "completion"])
+def test_help_fits_on_a_narrow_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, columns: int) -> None:
+    """Seen to fail at 40 columns with lines of 50, which click never goes below, and examples of any length."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    words, _, examples = cli("help", *name.split()).out.partition("Examples:\n")
+    assert [line for line in words.splitlines() if len(line) > columns] == []
+    for line in examples.splitlines():
+        assert len(line) <= columns or len(shlex.split(line.removesuffix("\\").lstrip(" <>|"))) == 1, line
+    command = EVERY[name] if name else dispatch
+    assert isinstance(command, DispatchCommand)
+    typed = examples.replace("\\\n", "").splitlines()
+    assert [shlex.split(each) for each in typed] == [shlex.split(each) for each in command.example.splitlines()]
+
+
 def test_the_short_words_of_the_table_are_those_of_the_commands() -> None:
     """The table is there so that help need not load the commands; it may say the same in fewer words, never nothing."""
     for section in SECTIONS.values():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cli import layout, values
+from cli import home_folder, layout, values
 from cli.ids import short_request
 from cli.markdown import drawn
 from peer.dispatches.summary import summary
@@ -64,14 +64,21 @@ def test_a_time_from_now(stamp: object, shown: str) -> None:
 
 def test_the_home_folder_is_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/bob")
-    assert [values.home(path) for path in ("/home/bob", "/home/bob/x", "/home/bobby/x", "x")] == [
+    assert [home_folder.home(path) for path in ("/home/bob", "/home/bob/x", "/home/bobby/x", "x")] == [
         "~",
         "~/x",
         "/home/bobby/x",
         "x",
     ]
-    assert values.homes("only you can reach /home/bob/.dispatch (not /home/bobby)") == (
+    assert home_folder.homes("only you can reach /home/bob/.dispatch (not /home/bobby)") == (
         "only you can reach ~/.dispatch (not /home/bobby)"
+    )
+    # Commands that are copied: a shell expands `~` at the beginning of a word outside quotes, and nowhere else.
+    said = (
+        "run `cp /home/bob/x '/home/bob/a b /home/bob/c' --to=/home/bob/y`; it isn't in /home/bob/z: see `/home/bob/q`"
+    )
+    assert home_folder.homes(said) == (
+        "run `cp ~/x '/home/bob/a b /home/bob/c' --to=/home/bob/y`; it isn't in ~/z: see `~/q`"
     )
 
 

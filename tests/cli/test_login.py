@@ -132,7 +132,7 @@ def test_logout(cli: Cli, signin: SignIn) -> None:
 
 def test_logout_of_somebody_who_never_signed_in(cli: Cli) -> None:
     error = cli("logout", "--json").document["error"]
-    assert (error["code"], error["fix"]) == (401, "run `dispatch login --broker URL`")
+    assert (error["code"], error["fix"]) == (401, "run `dispatch setup`, or `dispatch login --broker URL`")
 
 
 @pytest.mark.parametrize("failure", [Unavailable("can't reach broker", fix="try again"), Unauthorized("expired")])

@@ -8,6 +8,7 @@ import pytest
 
 from peer.projects import discovery
 from peer.projects.discovery import Walk, describe
+from peer.projects.survey import survey
 
 
 def project(folder: Path, marker: str = ".git", **files: str) -> Path:
@@ -164,3 +165,25 @@ def test_the_stamp_changes_with_what_describes_the_project(tmp_path: Path) -> No
     second = stamp()
     (tmp_path / "a/README.md").write_text("x")
     assert len({first, second, stamp()}) == 3
+
+
+def test_what_is_found_is_said_of_each_folder(tmp_path: Path) -> None:
+    """Also through a link, and of one that is not there."""
+    for name in ("till", "shop", "parser", "api"):
+        project(tmp_path / "code" / name)
+    project(tmp_path / "work/one", "package.json")
+    (tmp_path / "link").symlink_to(tmp_path / "work")
+    roots = [str(tmp_path / name) for name in ("code", "link", "none")]
+    many, one, none = survey(roots, clock=lambda: 0.0)
+    assert many.document() == {
+        "folder": roots[0],
+        "count": 4,
+        "names": ["api", "parser", "shop"],
+        "cut": False,
+        "words": "4 projects (api, parser, shop, …)",
+    }
+    assert (one.words, none.count, none.words.split(";")[0]) == ("1 project (one)", 0, "no projects found")
+    # The time is for all folders together.
+    ticks = itertools.count(0.0, 0.5)
+    first, *_, last = survey(roots, clock=lambda: next(ticks))
+    assert first.words == "at least 2 projects (api, parser)" and last.words == "none found so far"

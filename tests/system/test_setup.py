@@ -27,7 +27,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StateF
     for name in [name for name in os.environ if name.startswith(("DISPATCH_", "ANTHROPIC_"))]:
         monkeypatch.delenv(name)
     home = tmp_path / "home"
-    (home / "code").mkdir(parents=True)
+    (home / "code/till/.git").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("DISPATCH_HOME", str(home / "state"))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
@@ -66,7 +66,19 @@ def test_it_leads_from_nothing_to_a_machine_that_is_set_up(newcomer: StateFolder
             terminal.type("broker.example\n")
             assert "error 422" in plain(terminal.until("The broker's address, https://… (Enter: skip): "))
             terminal.type(f"{broker.url}\n")
-            terminal.until("Your e-mail address: ")
+            terminal.until("Your e-mail address (Enter: skip): ")
+            terminal.type("bob@example.org\n")
+            terminal.until("with the code ")
+            terminal.until("(Ctrl-C: skip)")
+            terminal.type("\x03")
+            assert "skipped; to do it later: `dispatch login" in plain(terminal.until("When should it run?"))
+            terminal.type("\x03")  # anywhere else it ends the set-up
+            assert terminal.end() == 130
+        finally:
+            terminal.close()
+        terminal = Terminal("setup", "--broker", broker.url)
+        try:
+            terminal.until("Your e-mail address (Enter: skip): ")
             terminal.type("bob@example.org\n")
             terminal.until("with the code ")
             broker.approve(terminal.until(", within"))
@@ -81,9 +93,9 @@ def test_it_leads_from_nothing_to_a_machine_that_is_set_up(newcomer: StateFolder
             shown = plain(terminal.until("✓ saved"))
             assert "accepts the key" in shown and KEY not in shown
             asked = plain(terminal.until("- for none): "))
-            assert f"(Enter: {Path.home()}/code," in " ".join(asked.split()), "wrapped between words"
+            assert "(Enter: ~/code," in " ".join(asked.split()), "wrapped between words"
             terminal.type("\n")
-            terminal.until("this machine is set up")
+            assert "✓ ~/code: 1 project (till)" in plain(terminal.until("this machine is set up"))
             terminal.until("[y/N] ")
             terminal.type("n\n")
             terminal.until("`dispatch invite EMAIL`")

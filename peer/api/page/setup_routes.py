@@ -5,6 +5,7 @@ The same before and after this machine has an identity, so it needs no node.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Final
@@ -22,12 +23,15 @@ from peer.machine import settings as settings_file
 from peer.machine.setting_keys import KEYS
 from peer.machine.settings import Settings
 from peer.machine.state_folder import StateFolder
+from peer.projects.survey import survey
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, Unauthorized, Unavailable
 
 EDITABLE: Final = frozenset({"notifications", "roots", "approval_ui", "lan", "map_port", "model.name", "model.price"})
 """What the page may set. The rest decides whom this machine trusts, where its key goes, or what is deleted, and is set
 on a terminal, or by a step of the set-up that says what it does."""
+
+SURVEY_SECONDS: Final = 60.0
 
 
 class BrokerBody(Body):
@@ -64,6 +68,7 @@ class SetupRoutes:
         self._machine: Document | None = None
         self._proof: Document | None = None
         self._asking = trio.Lock()
+        self._surveyed: tuple[tuple[str, ...], float, list[Document]] = ((), float("-inf"), [])
 
     def table(self) -> list[Route]:
         """Return the routes."""
@@ -78,7 +83,10 @@ class SetupRoutes:
         ]
 
     async def state(self, _request: Request) -> Reply:
-        """Return {parts: [{name, done, detail, command, needed}], sandbox, sign_in, broker, email, can_run}."""
+        """Return {parts, project_folders, sandbox, sign_in, broker, email, can_run}.
+
+        `parts`: [{name, done, detail, command, needed}].
+        """
         await self._look_at_machine()
         return await self._document()
 
@@ -161,12 +169,22 @@ class SetupRoutes:
         sandbox = self._sandbox()
         return {
             "parts": [part._asdict() for part in parts],
+            "project_folders": await self._project_folders(chosen.roots),
             "sandbox": sandbox,
             "can_run": parts[1].done and sandbox["state"] in ("possible", "proven"),
             "sign_in": self._flow.document(),
             "broker": chosen.broker,
             "email": chosen.email,
         }
+
+    async def _project_folders(self, roots: tuple[str, ...]) -> list[Document]:
+        """Return {folder, count, names, cut, words} of each folder of projects, looked at anew once a minute."""
+        surveyed, at, documents = self._surveyed
+        if surveyed != roots or trio.current_time() - at > SURVEY_SECONDS:
+            look = partial(survey, roots, clock=time.monotonic, excluded=(str(self._folder().path),))
+            documents = [each.document() for each in await trio.to_thread.run_sync(look)]
+            self._surveyed = (roots, trio.current_time(), documents)
+        return documents
 
     def _sandbox(self) -> Document:
         """Return {state, detail, fix}: proven, possible (nothing is in its way), impossible, or unknown."""
