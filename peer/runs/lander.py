@@ -138,7 +138,7 @@ class Lander:
             await self._journal.step(lambda tx: steps.discard(tx, item, size=size))
 
     async def resume(self) -> None:
-        """Finish or take back what a crash interrupted; once, when the node starts. Unasked landings are tried again."""
+        """Finish or take back what a crash interrupted; once, at the node's start. Unasked landings are tried again."""
         async with self._busy:
             for landing in await self._journal.read(change_sets.unfinished):
                 try:

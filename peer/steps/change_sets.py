@@ -64,9 +64,7 @@ def latest(tx_or_rows: Collection[rows.ChangeSetRow], dispatch_id: str, attempt:
     return chosen
 
 
-def begin(
-    tx: Transaction, item: rows.ChangeSetRow, entries: Collection[int], *, unasked: bool = False
-) -> rows.Landing:
+def begin(tx: Transaction, item: rows.ChangeSetRow, entries: Collection[int], *, unasked: bool = False) -> rows.Landing:
     """Record that entries are about to be put in place. Raises Conflict if they were, or others are now.
 
     `unasked`: the end of the run begins it, not a person; see `begin_again`.
