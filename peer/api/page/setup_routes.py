@@ -78,7 +78,8 @@ class SetupRoutes:
         ]
 
     async def state(self, _request: Request) -> Reply:
-        """Return {parts: [{name, done, detail, command, needed}], sandbox, sign_in, broker, email, can_run}."""
+        """Return {parts: [{name, done, detail, command, needed}], sandbox, sign_in, broker, email, roots,
+        can_run}."""
         await self._look_at_machine()
         return await self._document()
 
@@ -166,6 +167,7 @@ class SetupRoutes:
             "sign_in": self._flow.document(),
             "broker": chosen.broker,
             "email": chosen.email,
+            "roots": list(chosen.roots),
         }
 
     def _sandbox(self) -> Document:
