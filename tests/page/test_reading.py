@@ -100,7 +100,7 @@ def test_what_was_counted_stands_above_a_reply_that_is_only_shown(pair: Pair, ne
         expect(reply).to_contain_text(words)
     kinds = reply.evaluate("each => [...new Set([...each.querySelectorAll('*')].map((one) => one.localName))].sort()")
     assert set(kinds) <= BUILT
-    tab.page.get_by_role("button", name="As it was written").click()
+    tab.page.get_by_role("button", name="Show as written").click()
     expect(tab.page.locator(".reply pre")).to_contain_text("# Done")
 
     # Pictures by their bytes alone, and as dots alone; what is a document is text.
@@ -154,7 +154,7 @@ def test_the_answers_stay_in_sight_on_a_phone(pair: Pair, new_tab: Opener, width
                 and box["x"] + box["width"] <= width
                 and box["y"] + box["height"] <= 740
             )
-    card.get_by_text("The call itself").click()
+    card.get_by_text("Raw call").click()
     expect(card.locator("dl")).to_contain_text("/out/long.txt")
     bob.client.deny(dispatch_id, bob.approval_of(dispatch_id)["request_id"])
 
