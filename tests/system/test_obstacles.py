@@ -27,7 +27,7 @@ def test_a_person_is_told_before_the_accept(pair: tuple[Person, Person]) -> None
     (python,) = looked["toolchains"]
     assert looked["runs"] == f"runs in ~/code/worktree, sees {python}; {alice.email} gets the result"
     runs = f"runs in an empty workspace; {alice.email} gets the result"
-    expected = {"cwd": None, "obstacles": [], "toolchains": [], "link": None, "runs": runs}
+    expected: dict[str, object] = {"cwd": None, "obstacles": [], "toolchains": [], "link": None, "runs": runs}
     assert bob.client.folder(dispatch_id, "") == expected
     suggestion = bob.client.dispatch(dispatch_id)["suggestion"]
     assert (suggestion["runs"], suggestion["runs_in"][""]) == (runs, runs)
