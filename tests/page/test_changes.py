@@ -56,7 +56,7 @@ def test_changes_are_looked_at_put_in_place_and_taken_back(
     expect(card.get_by_role("status")).to_have_text("2 changes applied.")
     assert (folder / "till.py").read_text() == "till.py is new\n" and not (folder / "conftest.py").exists()
     card.get_by_role("button", name="Apply selected").click()
-    expect(card.get_by_role("status")).to_have_text("Tick the changes that you want to apply.")
+    expect(card.get_by_role("status")).to_have_text("Select the changes to apply.")
     card.get_by_role("checkbox", name="Choose conftest.py").check()
     card.get_by_role("button", name="Apply selected").click()
     expect(card.get_by_role("status")).to_have_text("1 change applied.")

@@ -82,7 +82,7 @@ def test_what_was_counted_stands_above_a_reply_that_is_only_shown(pair: Pair, ne
         re.compile(r"^no file changed · 1 call denied · \d turns · [\d.]+ s$")
     )
     expect(tab.page.locator(".result .care")).to_contain_text(
-        "1 call was denied and no file was changed. The reply may"
+        "1 call was denied and no file was changed. Do not rely on the reply alone."
     )
 
     reply = tab.page.locator(".markdown")
