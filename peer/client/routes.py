@@ -181,7 +181,7 @@ class Routes(ABC, Generic[D]):
         return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}")
 
     def folder(self, dispatch_id: str, cwd: str) -> D:
-        """Return {cwd, obstacles}: where an accept with this `cwd` would run, and what will not work there."""
+        """Return {cwd, obstacles, toolchains, link, runs}: what an accept with this `cwd` would do."""
         return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}/folder?{urlencode({'cwd': cwd})}")
 
     def accept(self, dispatch_id: str, *, cwd: str | None = None) -> D:

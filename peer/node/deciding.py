@@ -7,12 +7,12 @@ from collections.abc import Collection
 import msgspec
 import trio
 
-from peer.dispatches import payload, placement
+from peer.dispatches import payload
 from peer.dispatches.quoting import own_cancel
 from peer.machine.live_settings import LiveSettings
 from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound, Unavailable
-from peer.runs.folders import RunFolders
+from peer.runs.folders import RunFolders, sentence
 from peer.runs.registry import RunRegistry
 from peer.runs.start_frame import granted_candidates, granted_servers
 from peer.steps import receiving, releasing, running, sending
@@ -66,9 +66,7 @@ class DecisionService:
             "toolchains": seen,
             "result_to": row.peer,
             "results": scope.results,
-            "runs": placement.sentence(
-                folder, seen, result_to=row.peer, results=scope.results, held=scope.approval == "review"
-            ),
+            "runs": sentence(folder, seen, result_to=row.peer, scope=scope),
             "git_folder": None if beside is None else beside.path,
         }
 

@@ -86,7 +86,7 @@ class QueryService:
         }
 
     async def folder(self, dispatch_id: str, cwd: str | None) -> Document:
-        """Return {cwd, obstacles} for an accept with this `cwd`; see RunFolders.look."""
+        """Return {cwd, obstacles, toolchains, link, runs} for an accept with this `cwd`; see RunFolders.look."""
         return await self._folders.look(dispatch_id, cwd)
 
     async def approvals(self, *, limit: int, before: str | None = None) -> Document:

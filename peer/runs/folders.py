@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -82,45 +82,44 @@ class RunFolders:
             await trio.sleep(REFRESH_SECONDS)
 
     async def suggestion(self, dispatch_id: str) -> Document:
-        """Return {cwd, project, reason, pinned, granted, candidates, obstacles, toolchains, runs} of one in the inbox.
+        """Return {cwd, project, reason, pinned, granted, candidates, obstacles, toolchains, runs, runs_in} of one in
+        the inbox.
 
         `runs` says what an accept without a folder of the person's choice does, as the accept itself says it. Of the
         folders that are offered, `obstacles`: folder → what will not work there; `toolchains`: folder → what a run sees
-        there beside the system's own programs.
+        there beside the system's own programs; `runs_in`: folder, or "" for an empty workspace → what an accept with it
+        says.
         """
         document: Document = msgspec.to_builtins(await self._suggest(dispatch_id))
         offered = {row["cwd"] for row in (document, *document["candidates"]) if row["cwd"]}
         found = {cwd: await self._look(dispatch_id, cwd) for cwd in sorted(offered)}
         document["obstacles"] = {cwd: each.obstacles for cwd, each in found.items() if each.obstacles}
         document["toolchains"] = {cwd: each.toolchains for cwd, each in found.items() if each.toolchains}
-        folder = str(document["cwd"]) if document["pinned"] else None
-        row = await self._context.store.read(lambda db: receiving.get_received(db, dispatch_id))
-        scope = await self._scope(dispatch_id)
-        document["runs"] = placement.sentence(
-            folder,
-            found[folder].toolchains if folder else [],
-            result_to=row.peer,
-            results=scope.results,
-            held=scope.approval == "review",
-        )
+        seen = {"": await self.toolchains(dispatch_id, None)} | {cwd: each.toolchains for cwd, each in found.items()}
+        sender, scope = await self._sender_and_scope(dispatch_id)
+        document["runs_in"] = {cwd: sentence(cwd, each, result_to=sender, scope=scope) for cwd, each in seen.items()}
+        document["runs"] = document["runs_in"][document["cwd"] if document["pinned"] else ""]
         return document
 
     async def look(self, dispatch_id: str, cwd: str | None) -> Document:
-        """Return {cwd, obstacles, toolchains, link}: where an accept with this `cwd` would run, what will not work
-        there, and which toolchains a run sees there.
+        """Return {cwd, obstacles, toolchains, link, runs}: where an accept with this `cwd` would run, what will not
+        work there, which toolchains a run sees there, and what the accept says of it.
 
         `cwd` of the result is the real folder, also of a path through links; `link` is the one that keeps an accept
         with the path as it is from being taken (`choose`), or null. Raises as `choose`, but not Conflict.
         """
         named, folder = await self._resolve(dispatch_id, cwd)
         if folder is None:
-            return {"cwd": None, "obstacles": [], "toolchains": [], "link": None}
-        found = await self._look(dispatch_id, folder)
+            found, link = _Looked([], await self.toolchains(dispatch_id, None)), None
+        else:
+            found, link = await self._look(dispatch_id, folder), await self._link_of_a_run(named)
+        sender, scope = await self._sender_and_scope(dispatch_id)
         return {
             "cwd": folder,
             "obstacles": found.obstacles,
             "toolchains": found.toolchains,
-            "link": await self._link_of_a_run(named),
+            "link": link,
+            "runs": sentence(folder, found.toolchains, result_to=sender, scope=scope),
         }
 
     async def _look(self, dispatch_id: str, folder: str) -> _Looked:
@@ -248,8 +247,12 @@ class RunFolders:
         return (await self._scope(dispatch_id)).paths
 
     async def _scope(self, dispatch_id: str) -> Scope:
-        def query(db: sqlite3.Connection) -> Scope:
-            return running.get_scope(db, receiving.get_received(db, dispatch_id).edge_id)[0]
+        return (await self._sender_and_scope(dispatch_id))[1]
+
+    async def _sender_and_scope(self, dispatch_id: str) -> tuple[str, Scope]:
+        def query(db: sqlite3.Connection) -> tuple[str, Scope]:
+            row = receiving.get_received(db, dispatch_id)
+            return row.peer, running.get_scope(db, row.edge_id)[0]
 
         return await self._context.store.read(query)
 
@@ -268,6 +271,17 @@ class RunFolders:
                 )
                 self._fresh = (trio.current_time(), roots)
             return index
+
+
+def sentence(folder: str | None, seen: Sequence[str], *, result_to: str, scope: Scope) -> str:
+    """Return what a person is told of an accept: where it runs, what it sees there, and who gets the result.
+
+    `folder`: "" or None for an empty workspace; `seen`: labels of toolchains.
+    """
+    held = scope.approval == "review"
+    return placement.sentence(
+        folder, seen, home=str(Path.home()), result_to=result_to, results=scope.results, held=held
+    )
 
 
 async def _no_overlay() -> str:

@@ -83,7 +83,10 @@ async def test_what_will_not_work_in_a_folder_is_said_before_anything_runs(pair:
         assert "In a run there, git will not work" in asked["question"]["question"]
         final = await host.act("accept", found[1])
         assert (final["status"], final["cwd"]) == ("completed", str(pinned))
-        assert final["runs"].startswith(f"runs in {pinned}") and f"{alice.email} gets the result" in final["runs"]
+        assert (
+            final["runs"].startswith("runs in ~/code/pinned/website")
+            and f"{alice.email} gets the result" in final["runs"]
+        )
 
 
 def _sent(alice: Person, bob: Person) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tests.page.browser import Tab
 from tests.system.world import Broker, Person, World, connect
 
-WIDTHS = {"narrow": 360, "wide": 1280}
+WIDTHS = {"narrow": 320, "wide": 1280}
 LOOKS = (("light", "narrow"), ("dark", "wide"), ("light", "wide"), ("dark", "narrow"))
 """Colour scheme and width. In the first two each of both is seen once."""
 FIXED = '''"""Adding up what is on a till receipt. Prices in cents."""
@@ -261,7 +261,7 @@ def beginnings(tab: Tab, broker: Broker) -> Iterator[str]:
     yield "begin-code"
     broker.approve(code)
     page.get_by_label("The key").wait_for()
-    page.get_by_text("The sandbox holds").wait_for()
+    page.get_by_text("The sandbox works").wait_for()
     yield "begin-run"
     page.get_by_role("button", name="Skip for now").click()
     yield "begin-people"

@@ -145,9 +145,15 @@ def test_the_folder_it_runs_in_is_suggested_and_another_can_be_chosen(
     suggested = tab.page.get_by_role("radio", name=website)
     expect(suggested).to_be_checked()
     expect(suggested).to_have_accessible_description(re.compile("^suggested: the (task|sender's hint) names `"))
+    accept = tab.page.get_by_role("button", name="Accept and run")
+    runs = f"Runs in {{}}; {alice.email} gets the result"
+    expect(accept).to_have_accessible_description(runs.format("~/code/website"))
+    tab.page.get_by_role("radio", name="An empty workspace").check()
+    expect(accept).to_have_accessible_description(runs.format("an empty workspace"))
 
     other = tab.page.get_by_role("radio", name="Another folder")
     other.check()
+    expect(accept).to_have_accessible_description("")
     tab.page.get_by_role("button", name="Accept and run").click()
     expect(tab.page.get_by_role("alert")).to_contain_text("No folder was named")
     expect(tab.page.get_by_label("Folder to run it in")).to_be_focused()
@@ -158,7 +164,8 @@ def test_the_folder_it_runs_in_is_suggested_and_another_can_be_chosen(
     expect(tab.page.get_by_role("alert")).to_contain_text("What helps")  # that one was never permitted
     assert bob.client.dispatch(dispatch_id)["status"] == "pending"
     tab.page.get_by_label("Folder to run it in").fill(parser)
-    tab.page.get_by_role("button", name="Accept and run").click()
+    expect(accept).to_have_accessible_description(runs.format("~/code/parser"))
+    accept.click()
     expect(tab.page.get_by_text("Accepted: it starts now.")).to_be_visible()
     assert bob.state_of(dispatch_id, "completed")["status"] == "completed"
     assert bob.client.dispatch(dispatch_id)["cwd"] == parser
@@ -339,7 +346,7 @@ def test_what_is_wanted_back_and_the_background_go_along(pair: Pair, new_tab: Op
     tab.page.get_by_label("To", exact=True).select_option(bob.email)
     expect(tab.page.locator("#to-hint")).to_contain_text("they are asked before every step")
     tab.page.get_by_label("Task", exact=True).fill("Summarise it")
-    tab.page.get_by_text("More: what is wanted back").click()
+    tab.page.get_by_text("More: deliverable").click()
     tab.page.get_by_label("What is wanted back").fill("Three sentences")
     tab.page.get_by_label("Background").fill("We spoke on Tuesday.\nIt was raining.")
     tab.page.get_by_label("Project, as the sender calls it").fill("till")

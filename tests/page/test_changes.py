@@ -64,15 +64,15 @@ def test_changes_are_looked_at_put_in_place_and_taken_back(
     card.get_by_role("button", name="Apply all without a mark").click()
     expect(card.get_by_role("status")).to_have_text("2 changes applied.")
     assert (folder / "till.py").read_text() == "till.py is new\n" and not (folder / "conftest.py").exists()
-    card.get_by_role("button", name="Apply what is ticked").click()
-    expect(card.get_by_role("status")).to_have_text("Tick the changes that you want to apply.")
+    card.get_by_role("button", name="Apply selected").click()
+    expect(card.get_by_role("status")).to_have_text("Select the changes to apply.")
     card.get_by_role("checkbox", name="Choose conftest.py").check()
-    card.get_by_role("button", name="Apply what is ticked").click()
+    card.get_by_role("button", name="Apply selected").click()
     expect(card.get_by_role("status")).to_have_text("1 change applied.")
     expect(card).to_contain_text("3 changes are applied.")
     (folder / "notes.md").write_text("mine now\n")
     for said in ("1 change undone.", "1 change undone."):
-        card.get_by_role("button", name="Undo what was applied last").click()
+        card.get_by_role("button", name="Undo last apply").click()
         expect(card.get_by_role("status")).to_contain_text(said)
     expect(card.get_by_role("status")).to_contain_text("These stay as they are")
     assert (folder / "till.py").read_text() == "old\n" and (folder / "notes.md").read_text() == "mine now\n"
@@ -90,7 +90,7 @@ def test_a_conflict_keeps_all_of_it_back_and_the_rest_is_discarded(
     expect(card.get_by_role("status")).to_contain_text("Nothing was changed")
     expect(card.get_by_role("status")).to_contain_text("till.py")
     assert (folder / "till.py").read_text() == "mine\n" and not (folder / "notes.md").exists()
-    card.get_by_role("button", name="Discard what waits").click()
+    card.get_by_role("button", name="Discard waiting changes").click()
     card.page.get_by_role("dialog").get_by_role("button", name="Discard it").click()
     expect(card.get_by_role("status")).to_have_text("Discarded.")
     assert pair[1].client.dispatch(identity)["changes"][0]["state"] == "removed"
@@ -327,10 +327,10 @@ def test_commits_are_shown_ticked_and_told_how_to_merge(pair: Pair, new_tab: Ope
     expect(row.locator(".diff")).to_contain_text("    mend it")
     expect(row.locator(".diff .added").filter(has_text="+new")).to_be_visible()
     card.get_by_role("checkbox", name="Choose .git/refs/heads").check()
-    card.get_by_role("button", name="Apply what is ticked").click()
+    card.get_by_role("button", name="Apply selected").click()
     expect(card.get_by_role("status")).to_contain_text("1 change applied.")
     expect(card.get_by_role("status")).to_contain_text(f"git -C {folder} merge dispatch/{identity}/main")
     listed = subprocess.run([*git, "for-each-ref"], check=True, capture_output=True, text=True).stdout
     assert f"refs/dispatch/{identity}/main" in listed
-    card.get_by_role("button", name="Undo what was applied last").click()
+    card.get_by_role("button", name="Undo last apply").click()
     expect(card.get_by_role("status")).to_contain_text("1 change undone.")

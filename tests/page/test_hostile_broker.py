@@ -99,7 +99,7 @@ def test_what_is_pasted_never_reaches_the_pages_of_the_broker(there: World, cont
         window = begun(stranger, own)
         windows.append(window)
         window.get_by_label(PASTE).fill(address)
-        window.get_by_role("button", name="Look at it").click()
+        window.get_by_role("button", name="Open it").click()
         expect(window.get_by_text(f"{PROVIDED} {alice.email} gave it to you themselves")).to_be_visible()
         found = stranger.evaluate("([target, token]) => loot(target, token)", [own, token])
         assert secret not in json.dumps(found), (name, found)

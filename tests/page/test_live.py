@@ -17,6 +17,7 @@ from tests.conftest import HANG
 from tests.dispatches.test_text import ORDINARY, PADDED
 from tests.page.browser import Tab, port
 from tests.page.conftest import Opener
+from tests.page.scene import settled
 from tests.system.world import Person
 
 Pair = tuple[Person, Person]
@@ -394,15 +395,17 @@ def test_the_answers_stay_in_reach_of_a_long_call(pair: Pair, new_tab: Opener) -
     bob.client.deny(dispatch_id, call["request_id"])
 
 
-@pytest.mark.parametrize("width", [360, 1600])
-def test_nothing_is_wider_than_the_window(pair: Pair, new_tab: Opener, width: int) -> None:
+def test_nothing_is_wider_than_the_window(pair: Pair, new_tab: Opener) -> None:
     alice, bob = pair
     dispatch_id = alice.client.send(bob.email, "A" * 300 + " task with a long word")["dispatch_id"]
     alice.state_of(dispatch_id, "pending")
-    tab = new_tab(bob, viewport={"width": width, "height": 800})
+    tab = new_tab(bob)
     tab.open()
     for path in ("/inbox", f"/dispatches/{dispatch_id}", "/contacts", f"/contacts/{alice.email}", "/invitations",
-                 "/compose", "/history", "/health", "/approvals", "/sent"):  # fmt: skip
+                 "/compose", "/history", "/health", "/approvals", "/sent", "/settings", "/setup"):  # fmt: skip
+        tab.page.set_viewport_size({"width": 320, "height": 800})
         tab.go(path)
-        tab.page.locator("main h1").wait_for()
-        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width, path
+        settled(tab)
+        for width in (320, 360, 1600):
+            tab.page.set_viewport_size({"width": width, "height": 800})
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)

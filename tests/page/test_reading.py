@@ -83,7 +83,7 @@ def test_what_was_counted_stands_above_a_reply_that_is_only_shown(pair: Pair, ne
         re.compile(r"^no file changed · 1 call denied · \d turns · [\d.]+ s$")
     )
     expect(tab.page.locator(".result .care")).to_contain_text(
-        "1 call was denied and no file was changed. The reply may"
+        "1 call was denied and no file was changed. Do not rely on the reply alone."
     )
 
     reply = tab.page.locator(".markdown")
@@ -101,7 +101,7 @@ def test_what_was_counted_stands_above_a_reply_that_is_only_shown(pair: Pair, ne
         expect(reply).to_contain_text(words)
     kinds = reply.evaluate("each => [...new Set([...each.querySelectorAll('*')].map((one) => one.localName))].sort()")
     assert set(kinds) <= BUILT
-    tab.page.get_by_role("button", name="As it was written").click()
+    tab.page.get_by_role("button", name="Show as written").click()
     expect(tab.page.locator(".reply pre")).to_contain_text("# Done")
 
     # Pictures by their bytes alone, and as dots alone; what is a document is text.
@@ -155,7 +155,7 @@ def test_the_answers_stay_in_sight_on_a_phone(pair: Pair, new_tab: Opener, width
                 and box["x"] + box["width"] <= width
                 and box["y"] + box["height"] <= 740
             )
-    card.get_by_text("The call itself").click()
+    card.get_by_text("Raw call").click()
     expect(card.locator("dl")).to_contain_text("/out/long.txt")
     bob.client.deny(dispatch_id, bob.approval_of(dispatch_id)["request_id"])
 

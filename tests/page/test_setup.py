@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.page.browser import Tab, port
 from tests.page.conftest import Opener
@@ -14,6 +14,15 @@ from tests.sandbox.fake_model import FakeModel, say, serving
 from tests.system.world import Person, World
 
 KEY = "sk-made-up-for-the-page"
+FOUND = "~/code: 1 project (parser)"
+
+
+def with_projects_found(route: Route) -> None:
+    """Answer as a machine that says what it found in its project folders."""
+    answer = route.fetch()
+    told = answer.json()
+    next(part for part in told["parts"] if part["name"] == "projects")["detail"] = FOUND
+    route.fulfill(response=answer, json=told)
 
 
 def open_setup(tab: Tab, person: Person) -> None:
@@ -75,24 +84,29 @@ def test_from_nothing_to_the_inbox(world: World, new_tab: Opener) -> None:
     page.locator(".part").filter(has_text="Project folders").get_by_role("button", name="Save").click()
     expect(page.get_by_role("alert")).to_contain_text("There is no folder")
     page.get_by_label("Folders that hold your projects").fill(str(zoe.home / "code"))
+    page.route("**/v1/page/setup", with_projects_found)
     page.locator(".part").filter(has_text="Project folders").get_by_role("button", name="Save").click()
     expect(page.locator(".part").filter(has_text="Project folders").locator(".badge")).to_have_text("set")
+    expect(page.locator(".part").filter(has_text="Project folders").get_by_role("status")).to_have_text(FOUND)
+    expect(page.get_by_label("Folders that hold your projects")).to_have_value(str(zoe.home / "code"))
     assert zoe.cli("config", "get", "roots", "--json").json["value"] == [str(zoe.home / "code")]
 
     # An invitation is pasted, and what comes of it is the third tick; a step is skipped; then the inbox.
     page.locator("[data-step=run]").get_by_role("button", name="Continue").click()
     page.get_by_label("The address or token of an invitation to you").fill(alice.client.invite(zoe.email)["link"])
-    page.get_by_role("button", name="Look at it").click()
+    page.get_by_role("button", name="Open it").click()
     page.locator("fieldset.power").get_by_label("Look only").check()
     page.get_by_role("button", name="Permit this").click()
     expect(page.locator("[data-step=people]")).to_have_attribute("data-kind", "done")
     page.locator("[data-step=people]").get_by_role("button", name="Continue").click()
     page.locator("[data-step=try]").get_by_role("button", name="Skip for now").click()
-    page.get_by_role("link", name="To the inbox").click()
+    page.get_by_role("link", name="Go to the inbox").click()
     expect(page.get_by_role("heading", name="Inbox", exact=True)).to_be_visible()
     expect(page.locator("#to-setup")).to_be_hidden()
+    expect(page).to_have_title("Inbox · dispatch")
     sent = alice.client.send(zoe.email, "Look at the parser\nand say why.")["dispatch_id"]
     alice.state_of(sent, "pending")
+    expect(page).to_have_title("(1) Inbox · dispatch")
     row = page.locator(".waiting .row").first
     expect(row.locator(".text")).to_have_text("Look at the parser")
     expect(row).to_contain_text(re.compile(re.escape(alice.email) + r".*answer within (60|59) min"))

@@ -253,7 +253,7 @@ def test_a_wrong_address_is_a_page_for_a_browser_and_an_error_for_a_program(pair
             body = answer.read()
             assert (answer.status, answer.getheader("Content-Type")) == (404, kind), path
             assert "frame-ancestors 'none'" in (answer.getheader("Content-Security-Policy") or "")
-            assert (b"There is no such page" in body) is kind.startswith("text/html") and b"<b>" not in body
+            assert (b"Page not found" in body) is kind.startswith("text/html") and b"<b>" not in body
 
 
 def test_bodies_of_another_form(pair: Pair) -> None:

@@ -24,10 +24,16 @@ def test_a_person_is_told_before_the_accept(pair: tuple[Person, Person]) -> None
     looked = bob.client.folder(dispatch_id, str(project))
     assert looked["cwd"] == str(project) and len(looked["obstacles"]) == 2
     assert bob.client.dispatch(dispatch_id)["status"] == "pending"
-    assert bob.client.folder(dispatch_id, "") == {"cwd": None, "obstacles": [], "toolchains": [], "link": None}
+    (python,) = looked["toolchains"]
+    assert looked["runs"] == f"runs in ~/code/worktree, sees {python}; {alice.email} gets the result"
+    runs = f"runs in an empty workspace; {alice.email} gets the result"
+    expected: dict[str, object] = {"cwd": None, "obstacles": [], "toolchains": [], "link": None, "runs": runs}
+    assert bob.client.folder(dispatch_id, "") == expected
+    suggestion = bob.client.dispatch(dispatch_id)["suggestion"]
+    assert (suggestion["runs"], suggestion["runs_in"][""]) == (runs, runs)
     accepted = bob.cli("accept", dispatch_id, "--cwd", str(project), "--no-follow", "--json")
     assert "git will not work" in accepted.errors and ".venv/bin/tests will not start" in accepted.errors
-    assert accepted.json["cwd"] == str(project)
+    assert (accepted.json["cwd"], accepted.json["runs"]) == (str(project), looked["runs"])
     assert bob.state_of(dispatch_id, "completed", "failed")["status"] == "completed"
 
 

@@ -83,7 +83,7 @@ class SetupRoutes:
         ]
 
     async def state(self, _request: Request) -> Reply:
-        """Return {parts, project_folders, sandbox, sign_in, broker, email, can_run}.
+        """Return {parts, project_folders, sandbox, sign_in, broker, email, roots, can_run}.
 
         `parts`: [{name, done, detail, command, needed}].
         """
@@ -175,6 +175,7 @@ class SetupRoutes:
             "sign_in": self._flow.document(),
             "broker": chosen.broker,
             "email": chosen.email,
+            "roots": list(chosen.roots),
         }
 
     async def _project_folders(self, roots: tuple[str, ...]) -> list[Document]:

@@ -43,8 +43,8 @@ MISSING: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>Not found · dispatch</title>
-<h1>There is no such page</h1>
-<p>The address is mistyped, or is that of another version. <a href="/inbox">To the inbox</a></p>
+<h1>Page not found</h1>
+<p>The address is mistyped, or is that of another version. <a href="/inbox">Go to the inbox</a></p>
 </html>
 """
 

@@ -1,7 +1,7 @@
 // Where the page begins: signing in, which view an address means, and passing on what the live stream tells.
 
 import { get, key, session, signIn } from "./api.js";
-import { byId, fill, h, problem } from "./dom.js";
+import { byId, fill, h, problem, setTitle, setTitleCount } from "./dom.js";
 import { Live } from "./live.js";
 import { compose } from "./compose.js";
 import { contact, contacts } from "./contacts.js";
@@ -54,12 +54,13 @@ function show({ focus = true } = {}) {
   }
   if (!found) {
     view = null;
-    fill(main, h("h1", {}, "There is nothing here"), h("p", {}, h("a", { href: "/inbox" }, "To the inbox")));
+    setTitle("Page not found");
+    fill(main, h("h1", {}, "Page not found"), h("p", {}, h("a", { href: "/inbox" }, "Go to the inbox")));
     return;
   }
   const given = Object.fromEntries(Object.entries(found[0].groups ?? {}).map(([name, value]) => [name, decodeURIComponent(value)]));
   view = found[2]({ ...given, go });
-  document.title = `${line(view.title)} · dispatch`;
+  setTitle(view.title);
   main.replaceChildren(...view.content);
   settle(view);
   scrollTo(0, 0);
@@ -210,7 +211,8 @@ function signedOut() {
   frame();
   byId("needs").hidden = true;
   fill(byId("who"));
-  document.title = "Sign in · dispatch";
+  setTitleCount("");
+  setTitle("Sign in");
   fill(main, h("div.signin", {},
     h("h1", {}, "Sign in"),
     h("p", {}, "Only you may see this page, so it is opened from your terminal:"),

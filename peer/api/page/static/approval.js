@@ -67,7 +67,7 @@ function body(call) {
 /** Where on this machine it is, in words. */
 function where({ resolved_path: path, dispatch_id: id }) {
   if (!path) return null;
-  if (path.includes(`/runs/${id}/`)) return h("p.path.hint", {}, "In the run’s own folder. What is in its folder out goes back with the result.");
+  if (path.includes(`/runs/${id}/`)) return h("p.path.hint", {}, "In the run’s own folder. Files in its folder ", h("code", {}, "out"), " are returned with the result.");
   return h("p.path.hint", {}, "On this machine: ", h("code", {}, path));
 }
 
@@ -75,7 +75,7 @@ function where({ resolved_path: path, dispatch_id: id }) {
 function raw(call) {
   const place = h("div");
   return h("details.raw", { on: { toggle: (event) => event.currentTarget.open && !place.childElementCount && fill(place, pairs(call.input)) } },
-    h("summary", {}, "The call itself: ", h("code", {}, call.tool)), place);
+    h("summary", {}, "Raw call: ", h("code", {}, call.tool)), place);
 }
 
 /** The card of a waiting call. `done` is called when it is decided, with how long it stays. */
@@ -171,7 +171,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
       ? h("p.care", {}, h("strong", {}, "Look twice: "), (call.unusual ?? []).join("; "))
       : null,
     call.mcp_pin ? h("p.care", {}, "This tool is new, or has changed since you granted its service. If you allow it, you accept it as it is now.") : null,
-    call.tool === "Bash" && call.input?.description ? h("p.hint", {}, "The agent calls it: ", quoted(call.input.description)) : null,
+    call.tool === "Bash" && call.input?.description ? h("p.hint", {}, "The agent’s description: ", quoted(call.input.description)) : null,
     body(call),
     where(call),
     saysAll(call) ? raw(call) : null,

@@ -16,7 +16,7 @@ function standing(told) {
   if (told.in_place) parts.push(`${plural(told.in_place, "change is", "changes are")} applied`);
   if (told.waits) parts.push(`${plural(told.waits, "change waits", "changes wait")} for you`);
   if (told.marked) parts.push(`${told.marked.toLocaleString()} of them marked`);
-  if (told.conflicts) parts.push(`${plural(told.conflicts, "is", "are")} in conflict with changes of your own`);
+  if (told.conflicts) parts.push(`${plural(told.conflicts, "conflicts", "conflict")} with your own changes`);
   return parts.length ? `${parts.join(", ")}.` : "Nothing waits.";
 }
 
@@ -124,9 +124,9 @@ export function changesCard(id, attempt, changed) {
     const unmarked = waits.filter((entry) => !entry.marks.length);
     fill(actions,
       unmarked.length ? button(`Apply all${unmarked.length < waits.length ? " without a mark" : ""}`, () => apply({ all: true }), "primary") : null,
-      waits.length ? button("Apply what is ticked", chosen) : null,
-      told.waits ? button("Discard what waits", discard, "danger") : null,
-      told.in_place ? button("Undo what was applied last", undo) : null);
+      waits.length ? button("Apply selected", chosen) : null,
+      told.waits ? button("Discard waiting changes", discard, "danger") : null,
+      told.in_place ? button("Undo last apply", undo) : null);
   }
 
   function drawTools() {
@@ -195,7 +195,7 @@ export function changesCard(id, attempt, changed) {
   async function chosen() {
     const numbers = new Set([...list.querySelectorAll("input[name=change]:checked")].map((each) => Number(each.value)));
     if (!numbers.size) {
-      fill(said, h("p.care", {}, "Tick the changes that you want to apply."));
+      fill(said, h("p.care", {}, "Select the changes to apply."));
       return;
     }
     await apply({ numbers: [...numbers] });
@@ -237,7 +237,7 @@ export function changesCard(id, attempt, changed) {
   });
 
   async function discard() {
-    if (!(await confirm("Discard what waits?", "What is applied stays.", "Discard it"))) return;
+    if (!(await confirm("Discard waiting changes?", "What is applied stays.", "Discard it"))) return;
     await decide(async () => {
       await post(`${at}/discard`, { attempt });
       return h("p.done", {}, "Discarded.");

@@ -141,10 +141,10 @@ export function compose({ go }) {
   field("To", to), about,
   field("Task", task, "In your own words. It arrives exactly as you write it. Once it has arrived, you cannot take it back."),
   drop,
-  h("details", {}, h("summary", {}, "More: what is wanted back, background, links"),
+  h("details", {}, h("summary", {}, "More: deliverable, background, links"),
     texts.map(({ heading, control }) => field(heading, control)),
     field("Links, one on each line", links, `At most ${limits.links}.`)),
-  field("If nobody accepts it, it ends after", lifetime),
+  field("Expires if not accepted within", lifetime),
   h("div.actions", {}, h("button.primary", { type: "submit" }, "Sign and send"), button("Discard", () => go("/sent"))), trouble);
   const nobody = h("div.empty", { hidden: true }, h("p", {}, "Nobody lets you send them tasks yet."),
     h("p.quiet", {}, "You can send tasks to people who have accepted your invitation."),

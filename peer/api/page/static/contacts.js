@@ -291,7 +291,7 @@ export async function withConfirmation(pressed, place, who, confirmed, proxied, 
       await work(yes(confirmed));
     } catch (error) {
       if (error.code !== 409 || confirmed || !/unverified/.test(error.message)) throw error;
-      const words = `${error.message}. Anybody in control of their mailbox or of the broker could be asking. Compare the fingerprint with ${line(who)} by telephone or in person first.`;
+      const words = `${error.message}. Whoever controls their mailbox or the broker could be asking. Compare the fingerprint with ${line(who)} by phone or in person first.`;
       if (await confirm("Permit this although you have not verified their key?", words, "I compared it: permit")) await work(yes(true));
     }
   });

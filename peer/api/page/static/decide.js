@@ -1,11 +1,12 @@
 // Deciding about a dispatch in the inbox: where it would run, what it may do there, accept or decline. No trace here.
 
 import { get, post, seg } from "./api.js";
-import { busy, button, choice, field, fill, h } from "./dom.js";
+import { busy, button, capital, choice, field, fill, h } from "./dom.js";
 import { line } from "./text.js";
 import { permitsList, scopeOf } from "./scope.js";
 
 const OTHER = "other"; // no folder: those begin with /
+const TYPED_MS = 400; // without a further key, until a typed folder is looked at
 
 /** The form for a pending dispatch. `decided(words)` is called once it is. */
 export function decideForm(item, decided) {
@@ -16,9 +17,8 @@ export function decideForm(item, decided) {
   const first = suggestion.pinned || suggestion.granted;
   const known = new Set();
   const folders = [];
-  const sees = (labels) => (labels?.length ? [`a run there sees ${labels.map(line).join(", ")}`] : []);
   const suggests = (each) => (each.reason ? `${each.cwd === suggestion.cwd ? "suggested: " : ""}${each.reason}` : "");
-  const hint = (each) => [suggests(each), ...sees(suggestion.toolchains?.[each.cwd]), ...(suggestion.obstacles?.[each.cwd] ?? [])].filter(Boolean).join("; ");
+  const hint = (each) => [suggests(each), ...(suggestion.obstacles?.[each.cwd] ?? [])].filter(Boolean).join("; ");
   for (const each of [suggestion.cwd ? suggestion : null, ...candidates]) {
     if (!each?.cwd || known.has(each.cwd)) continue;
     known.add(each.cwd);
@@ -37,13 +37,18 @@ export function decideForm(item, decided) {
     on: {
       input: () => {
         form.querySelector(`input[value="${OTHER}"]`).checked = true;
+        describe(TYPED_MS);
       },
     },
   });
+  const runs = h("p.runs", { id: "runs-in", role: "status" });
   const reason = h("input", { id: "reason", maxlength: "2000", autocomplete: "off" });
   const form = h(
     "form.card.decide",
-    { "aria-labelledby": "decide-title", on: { submit: (event) => event.preventDefault() } },
+    { "aria-labelledby": "decide-title", on: {
+      submit: (event) => event.preventDefault(),
+      change: (event) => event.target.name === "cwd" && describe(),
+    } },
     h("h2", { id: "decide-title" }, "Do you want to run this?"),
     may,
     h(
@@ -51,14 +56,15 @@ export function decideForm(item, decided) {
       {},
       h("legend", {}, "Where it runs"),
       folders,
-      choice("radio", "cwd", "", "An empty folder of its own", "It sees nothing of yours but what came with the task.", {
+      choice("radio", "cwd", "", "An empty workspace", "It sees nothing of yours but what came with the task.", {
         checked: !first,
       }),
       choice("radio", "cwd", OTHER, "Another folder"),
       other,
     ),
+    runs,
     h("div.actions", {},
-      button("Accept and run", (event) => busy(event.currentTarget, trouble, accept), "primary"),
+      h("button.primary", { type: "button", "aria-describedby": runs.id, on: { click: (event) => busy(event.currentTarget, trouble, accept) } }, "Accept and run"),
     ),
     h("details", {},
       h("summary", {}, "Decline instead"),
@@ -71,18 +77,46 @@ export function decideForm(item, decided) {
   // The folder that was typed and whose obstacles are shown: the next press accepts it.
   let warned = "";
 
+  /** The chosen folder, "" for an empty one of its own, and whether it was typed. */
+  function chosen() {
+    const { value } = form.querySelector("input[name=cwd]:checked");
+    return value === OTHER ? { cwd: other.value.trim(), typed: true } : { cwd: value, typed: false };
+  }
+
+  const look = (cwd) => get(`/v1/dispatches/${seg(item.dispatch_id)}/folder?cwd=${encodeURIComponent(cwd)}`);
+
+  let looking = 0;
+
+  /** Say above the button what accepting does with the folder that is chosen now. A typed one is looked at after `ms`. */
+  function describe(ms = 0) {
+    clearTimeout(looking);
+    const { cwd, typed } = chosen();
+    fill(runs, typed ? "" : capital(suggestion.runs_in?.[cwd] ?? ""));
+    if (!typed || !cwd) return;
+    looking = setTimeout(async () => {
+      try {
+        const told = await look(cwd);
+        const now = chosen();
+        if (now.typed && now.cwd === cwd) fill(runs, capital(told.runs));
+      } catch {
+        // Why it cannot run there is said when it is accepted.
+      }
+    }, ms);
+  }
+  describe();
+
   async function accept() {
-    const value = form.querySelector("input[name=cwd]:checked").value;
-    const cwd = value === OTHER ? other.value.trim() : value;
-    if (value === OTHER && !cwd) {
+    const { cwd, typed } = chosen();
+    if (typed && !cwd) {
       other.focus();
       throw { message: "no folder was named", fix: "type a folder, or choose another place" };
     }
-    if (value === OTHER && warned !== cwd) {
-      const { cwd: real, obstacles, link } = await get(`/v1/dispatches/${seg(item.dispatch_id)}/folder?cwd=${encodeURIComponent(cwd)}`);
+    if (typed && warned !== cwd) {
+      const { cwd: real, obstacles, link } = await look(cwd);
       if (link) {
         // Its obstacles are told with the next press.
         other.value = real;
+        describe();
         throw { message: `nothing runs yet: ${line(cwd)} leads to ${line(real)}`, fix: "accept again to run it there" };
       }
       if (obstacles.length) {

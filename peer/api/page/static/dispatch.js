@@ -3,7 +3,7 @@
 import { get, post, seg } from "./api.js";
 import { approvalCards } from "./approval.js";
 import { changesCard } from "./changes.js";
-import { busy, button, confirm, fill, h, long, problem } from "./dom.js";
+import { busy, button, confirm, fill, h, long, problem, setTitle } from "./dom.js";
 import { decideForm } from "./decide.js";
 import { fileList } from "./files.js";
 import { heldCard } from "./held.js";
@@ -220,7 +220,7 @@ export function dispatch({ id }) {
         trace.take(early, false);
         if (told.approvals?.length && matchMedia(NARROW).matches) cardsPlace.scrollIntoView();
         early = [];
-        document.title = `${titleOf(item.task).title} · dispatch`;
+        setTitle(titleOf(item.task).title);
       }
       // The stream may have told of a change after this was read and before it arrived.
       if (newest !== null && newest.updated > item.updated) {

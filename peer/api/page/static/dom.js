@@ -49,6 +49,26 @@ export function fill(element, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+let titled = "";
+let waiting = "";
+
+/** Title the tab. */
+export function setTitle(words) {
+  titled = words;
+  drawTitle();
+}
+
+/** Show in front of the tab's title how much waits: "3", or "" for nothing. */
+export function setTitleCount(count) {
+  waiting = count;
+  drawTitle();
+}
+
+function drawTitle() {
+  const title = `${waiting ? `(${waiting}) ` : ""}${line(titled)} · dispatch`;
+  if (document.title !== title) document.title = title; // a screen reader may read out each change
+}
+
 let last = 0;
 
 /** Return an id that no other element has. */

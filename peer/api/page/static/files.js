@@ -29,7 +29,7 @@ async function picture(id, role, position, file, told, room) {
   canvas.height = height;
   canvas.getContext("2d").drawImage(made, 0, 0, width, height);
   made.close();
-  return h("div.picture", {}, canvas, h("p.hint", {}, `${told.width} × ${told.height} dots`));
+  return h("div.picture", {}, canvas, h("p.hint", {}, `${told.width} × ${told.height} pixels`));
 }
 
 async function decoded(blob, resizeWidth, resizeHeight) {

@@ -12,7 +12,7 @@ export function health() {
   async function check() {
     again.disabled = true;
     checks.setAttribute("aria-busy", "true");
-    fill(checks, h("p.quiet", {}, "Checking every part. Proving the sandbox takes a few seconds…"));
+    fill(checks, h("p.quiet", {}, "Checking every part. Testing the sandbox takes a few seconds…"));
     try {
       const [own, live] = await Promise.all([get("/v1/page/permissions"), get("/v1/doctor")]);
       const all = [...own.checks, ...live.checks];

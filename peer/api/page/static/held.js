@@ -86,7 +86,7 @@ export function heldCard(item, decided) {
     h("p", {}, `The run ${held.status === "completed" ? "is done" : `has ended: ${line(held.status)}`}. ${peer} knows that it has ended, and gets nothing else until you send it.`),
     held.reason ? h("p.care", {}, line(held.reason)) : null,
     factsLine(held),
-    held.reply ? replyView(item.dispatch_id, held.reply) : h("p.quiet", {}, "The agent gave no answer in words."),
+    held.reply ? replyView(item.dispatch_id, held.reply) : h("p.quiet", {}, "The agent wrote no reply."),
     fileList(item.dispatch_id, "returned", held.files, "Returned files"),
     trace,
     h("fieldset", { on: { change: settle } }, h("legend", {}, "What is sent"), parts),

@@ -8,7 +8,7 @@ import { choices, scopeForm } from "./scope.js";
 import { line, whole } from "./text.js";
 
 const PROGRESS = {
-  not_mailed: "no mail was sent", mailed: "the mail is on its way", fetched: "arrived on their device",
+  not_mailed: "no mail was sent", mailed: "handed to the mail server", fetched: "arrived on their device",
   accepted: "accepted", declined: "declined", withdrawn: "withdrawn", expired: "expired",
 };
 
@@ -57,7 +57,7 @@ export function invitations() {
     };
     return [
       h("h3", {}, h("span.person", {}, line(item.from)), " asks to send you tasks"),
-      h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "verified by its address" : "not verified: came by mail alone"),
+      h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "verified by its address" : "not verified: it came only by mail"),
       h("p.hint", {}, "Their fingerprint: ", h("span.digits", {}, item.fingerprint)),
       h("div.actions", {}, button("Choose what to permit", answer, "primary"), button("Decline", no), button("Block", block)),
       wrong, place,
@@ -97,8 +97,8 @@ export function invitations() {
   return {
     title: "Invitations",
     content: [h("h1", {}, "Invitations"),
-      h("section", { "aria-labelledby": "received-title" }, h("h2", { id: "received-title" }, "They ask you"), received), open.element, invite.element,
-      h("section", { "aria-labelledby": "sent-title" }, h("h2", { id: "sent-title" }, "You asked"), sent)],
+      h("section", { "aria-labelledby": "received-title" }, h("h2", { id: "received-title" }, "Received"), received), open.element, invite.element,
+      h("section", { "aria-labelledby": "sent-title" }, h("h2", { id: "sent-title" }, "Sent"), sent)],
     ready: load(),
     invitations: load,
     reset: load,
@@ -123,7 +123,7 @@ export function inviteForm(invited) {
       await invited();
     });
   } } },
-  h("h2", {}, "Ask somebody"),
+  h("h2", {}, "Invite somebody"),
   h("p.quiet", {}, "They choose what your tasks may do on their machine. Until then, nothing is permitted."),
   field("Their e-mail address", email),
   h("div.actions", {}, h("button.primary", { type: "submit" }, "Invite")), trouble, made);
@@ -148,9 +148,9 @@ export function pasteForm(answered, opened = () => {}) {
       pasted.querySelector("input")?.focus();
     });
   } } },
-  h("h2", {}, "You have an address?"),
+  h("h2", {}, "Do you have an invitation?"),
   field("The address or token of an invitation to you", paste),
-  h("div.actions", {}, h("button", { type: "submit" }, "Look at it")), trouble, pasted);
+  h("div.actions", {}, h("button", { type: "submit" }, "Open it")), trouble, pasted);
   return { element };
 }
 
@@ -158,11 +158,11 @@ export function pasteForm(answered, opened = () => {}) {
 async function answerForm(token, finished) {
   const [offer, options] = await Promise.all([post("/v1/invitations/accept", { token }), choices()]);
   const wrong = h("div");
-  const yes = h("button.primary", { type: "button", disabled: true, on: { click: (event) => answer(event) } }, "Choose one of the five first");
+  const yes = h("button.primary", { type: "button", disabled: true, on: { click: (event) => answer(event) } }, "Choose an answer first");
   const form = scopeForm(offer.inviter, null, options, {
     changed: (now) => {
       yes.disabled = !now || (!now.decline && !now.tools.length);
-      yes.textContent = !now ? "Choose one of the five first" : now.decline ? "Decline" : "Permit this";
+      yes.textContent = !now ? "Choose an answer first" : now.decline ? "Decline" : "Permit this";
     },
   });
   async function answer(event) {

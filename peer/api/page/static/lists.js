@@ -70,7 +70,7 @@ export const inbox = list({
   direction: "received",
   title: "Inbox",
   above: waitingList,
-  filters: [["", "All"], [UNDECIDED, "Needs a decision"], ["running", "Running"], ["held", "To look at"], ["completed", "Done"]],
+  filters: [["", "All"], [UNDECIDED, "Needs a decision"], ["running", "Running"], ["held", "To review"], ["completed", "Done"]],
   empty(status) {
     if (status) return emptiness("Nothing here.", "");
     if (told.dispatches.length || told.invitations.length) return h("p.quiet", {}, "Nothing else here.");

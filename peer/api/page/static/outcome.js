@@ -24,7 +24,7 @@ export function factsOf({ counts = {}, usage = {} }) {
 function caution({ counts = {}, reply }) {
   if (!counts.calls_denied || !reply) return "";
   const nothing = counts.files_changed === 0 ? " and no file was changed" : "";
-  return `Note: ${plural(counts.calls_denied, "call was", "calls were")} denied${nothing}. The reply may claim more.`;
+  return `Note: ${plural(counts.calls_denied, "call was", "calls were")} denied${nothing}. Do not rely on the reply alone.`;
 }
 
 /** The line of facts above a reply, as whoever ran it counted them. */
@@ -66,7 +66,7 @@ export function resultCard(item) {
   return h("section.card.result", { "aria-labelledby": "result-title" },
     h("h2", { id: "result-title" }, failed ? "How it ended" : "Result"),
     factsLine(told),
-    told.reply ? replyView(item.dispatch_id, told.reply) : h("p.quiet", {}, "The agent gave no answer in words."),
+    told.reply ? replyView(item.dispatch_id, told.reply) : h("p.quiet", {}, "The agent wrote no reply."),
     fileList(item.dispatch_id, "returned", told.files ?? [], "Returned files"),
     item.landing ? h("p.landing", {}, `Changes: ${item.landing.words}.`) : null,
     receipt(item.dispatch_id, told));

@@ -98,7 +98,7 @@ export function replyView(id, text) {
     element.classList.remove("unread");
     if (!tree) return;
     const read = h("div.markdown", {}, built(tree.parts));
-    const turn = h("button.plain.turn", { type: "button", "aria-pressed": "false", on: { click: () => show(turn.getAttribute("aria-pressed") !== "true") } }, "As it was written");
+    const turn = h("button.plain.turn", { type: "button", "aria-pressed": "false", on: { click: () => show(turn.getAttribute("aria-pressed") !== "true") } }, "Show as written");
     const show = (asWritten) => {
       turn.setAttribute("aria-pressed", String(asWritten));
       element.replaceChildren(asWritten ? raw : read, turn);

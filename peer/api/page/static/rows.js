@@ -30,29 +30,29 @@ export function stateWords(item) {
   if (item.direction === "received") {
     if (item.status === "pending") return ["Needs your decision", "decide"];
     if (item.status === "running" && asksNow(item)) return ["Waits for you", "decide"];
-    if (item.status === "held") return ["Result to look at", "held"];
+    if (item.status === "held") return ["Result to review", "held"];
     if (item.changes_waiting) return ["Changes to review", "held"];
     return [STATES[item.status] ?? line(item.status), item.status];
   }
   const name = cut(line(nameOf(item.peer)), 40);
   if (item.status === "queued") return isOnline(item.peer) === false ? [`Waits until ${name} is online`, "queued"] : ["On its way", "queued"];
   if (item.status === "pending") return ["Waits for their answer", "pending"];
-  if (item.status === "held") return ["They look at the result", "running"];
+  if (item.status === "held") return ["They are reviewing the result", "running"];
   return [STATES[item.status] ?? line(item.status), item.status];
 }
 
 /** Until when something is to be done, in words that are kept right while they are shown. */
 export function due(item) {
   if (item.status !== "pending" && item.status !== "queued") return null;
-  const words = item.direction === "received" ? "answer within" : item.status === "pending" ? "they can answer for" : "ends in";
+  const words = item.direction === "received" ? "answer within *" : item.status === "pending" ? "they have * to answer" : "ends in *";
   const left = until(item.expires_at);
-  return left ? h("span.due", { "data-until": item.expires_at, "data-words": words }, `${words} ${left}`) : null;
+  return left ? h("span.due", { "data-until": item.expires_at, "data-words": words }, words.replace("*", left)) : null;
 }
 
 setInterval(() => {
   for (const each of document.querySelectorAll("[data-until]")) {
     const left = until(each.dataset.until);
-    const words = left ? `${each.dataset.words} ${left}` : "expired";
+    const words = left ? each.dataset.words.replace("*", left) : "expired";
     if (each.textContent !== words) each.textContent = words;
   }
 }, 15000);

@@ -72,13 +72,13 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
   const approval = h("fieldset", {},
     h("legend", {}, "Do you want to be asked before each step?"),
     choice("radio", "approval", "manual", "Yes, every time", "No answer within two minutes means no.", { checked: (before?.approval ?? "manual") === "manual" }),
-    choice("radio", "approval", "review", "No, but nothing is sent before you have looked",
-      "Steps inside the folders’ views are done at once; the answer, the trace and files wait for you at the end.", { checked: before?.approval === "review" }),
+    choice("radio", "approval", "review", "No, but I review everything before it is sent",
+      "Calls in the granted folders run at once; the reply, trace and files wait for you.", { checked: before?.approval === "review" }),
     choice("radio", "approval", "auto", "No", "Once you have accepted a task, permitted steps run without asking.", { checked: before?.approval === "auto" }));
   const apply = h("fieldset", {},
     h("legend", {}, "What happens to changes in your folders?"),
     choice("radio", "apply", "review", "They wait for you", "A run works on a view; you look, then apply what you want.", { checked: (before?.apply ?? "review") === "review" }),
-    choice("radio", "apply", "auto", "Applied when a run has completed", "Changes that programs would obey without asking still wait.", { checked: before?.apply === "auto" }));
+    choice("radio", "apply", "auto", "Applied when a run has completed", "Marked changes still wait for you.", { checked: before?.apply === "auto" }));
   const toolchains = h("textarea", { id: "toolchains", rows: "2", spellcheck: "false", placeholder: "auto",
     value: before && before.toolchains !== "default" ? before.toolchains.join("\n") : "" });
   const network = h("textarea", { id: "network", rows: "2", spellcheck: "false", placeholder: "none",
@@ -105,7 +105,7 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
       h("summary", {}, "Limits, expiry, and what they are told"),
       h("div.grid", {}, field("Tasks a day", perDay), field("Minutes for each", minutes), field("Turns of the agent", turns),
         field("US dollars for each", usd), field("Megabytes returned", output), field("Megabytes over the network", traffic),
-        field("It ends", expires, "30d, 2027-01-31, or never")),
+        field("Expires", expires, "30d, 2027-01-31, or never")),
       field("Programs it sees besides the system’s own, one per line", toolchains,
         "auto (the toolchains found for a project), none, or folders and programs. Empty: as in your settings."),
       field("What its programs may reach, one per line", network,

@@ -11,14 +11,14 @@ import { line } from "./text.js";
 const GROUPS = [
   ["What runs here", ["roots", "runtime", "script", "toolchains", "model.name", "model.price", "model.api_key", "model.base_url", "model.ca_file", "model.proxy"]],
   ["How you are asked", ["approval_ui", "session_events"]],
-  ["Hearing of it away from the desk", ["notify_url", "notify_token", "notify_email", "smtp", "smtp_password"]],
-  ["Reaching others", ["lan", "map_port", "relays", "relay_token", "listen", "port"]],
+  ["Notifications away from the desk", ["notify_url", "notify_token", "notify_email", "smtp", "smtp_password"]],
+  ["Connections", ["lan", "map_port", "relays", "relay_token", "listen", "port"]],
   ["Who you are", ["email", "device_name", "broker", "brokers", "token"]],
   ["What is kept", ["retention_days", "retention_mb"]],
 ];
 const NAMES = {
   roots: "Project folders", runtime: "Agent", script: "Script of the scripted agent", toolchains: "Toolchains", "model.name": "Model", "model.price": "What the model costs",
-  "model.api_key": "Model key", "model.base_url": "Address of the model’s API", "model.ca_file": "Authorities for its certificate", "model.proxy": "HTTP proxy to it",
+  "model.api_key": "Model key", "model.base_url": "Address of the model’s API", "model.ca_file": "Certificate authorities for the API", "model.proxy": "HTTP proxy for the API",
   approval_ui: "Questions in an agent’s session", lan: "Local network", map_port: "Port of the router", relays: "Relays", relay_token: "Secret of your relay",
   listen: "Listens on", port: "Port of this page", email: "Your address", device_name: "Name of this device", broker: "Broker", brokers: "Further brokers",
   token: "Sign-in at the broker", retention_days: "Days kept", retention_mb: "Megabytes kept",
@@ -126,7 +126,7 @@ export function settings() {
           });
         },
         keydown: (event) => event.key === "Escape" && close(),
-      } }, field(`New value of ${title}`, control, options ? "" : "Empty: the default."), h("div.actions", {}, h("button.primary", { type: "submit" }, "Save"), button("Cancel", close)));
+      } }, field(`New value for ${title}`, control, options ? "" : "Empty: the default."), h("div.actions", {}, h("button.primary", { type: "submit" }, "Save"), button("Cancel", close)));
       fill(body, form);
       control.focus();
     }

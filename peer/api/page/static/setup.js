@@ -89,7 +89,7 @@ export function setup() {
   const asked = new URLSearchParams(location.search).get("step");
   let opened = asked; // the step that is open, "" for none; null is the first that is left
   let doneBefore = new Set();
-  let proving = false;
+  let testing = false;
   const places = new Map(); // name → {element, draw}
 
   const make = { "sign-in": signInStep, run: runStep, people: peopleStep, try: tryStep };
@@ -114,7 +114,7 @@ export function setup() {
     if (finished.hidden === (open().length === 0)) {
       finished.hidden = open().length > 0;
       fill(finished, done === 4 ? h("p", {}, h("strong", {}, "This machine is set up.")) : h("p", {}, "You skipped the rest. You can do it here at any time."),
-        state.hasIdentity ? h("div.actions", {}, h("a.button.primary", { href: "/inbox" }, "To the inbox")) : null);
+        state.hasIdentity ? h("div.actions", {}, h("a.button.primary", { href: "/inbox" }, "Go to the inbox")) : null);
     }
   }
 
@@ -180,10 +180,10 @@ export function setup() {
     function asking(now) {
       const left = h("span.due", {}, duration(now.expires_in));
       return h("div.code", {},
-        h("p", {}, "Open the broker’s page and agree there. It shows this code:"),
+        h("p", {}, "Approve this device on the broker’s page. It shows this code:"),
         h("p.user-code", { "aria-label": "Code" }, now.code),
         h("div.actions", {}, brokerLink(now), button("Start over", async (event) => busy(event.currentTarget, trouble, async () => take(await remove("/v1/page/setup/sign-in"))))),
-        h("p.hint", { role: "status" }, "Waiting for you to agree there, for ", left, ". This page goes on by itself."), trouble);
+        h("p.hint", { role: "status" }, "Waiting for your approval; the code expires in ", left, ". This page continues by itself."), trouble);
     }
 
     return {
@@ -260,16 +260,16 @@ export function setup() {
     h("div.actions", {}, h("button", { type: "submit" }, "Save")), rootsTrouble);
     fill(element, h("p", {}, "Tasks that others send you run in a sandbox on this machine, with your agent, and only after you have accepted them."), key, sandbox, projects);
 
-    async function prove() {
-      if (proving || known.sandbox.state !== "possible") return;
-      proving = true;
+    async function test() {
+      if (testing || known.sandbox.state !== "possible") return;
+      testing = true;
       drawSandbox();
       try {
         take(await post("/v1/page/setup/sandbox"));
       } catch (error) {
         fill(sandboxTrouble, problem(error));
       }
-      proving = false;
+      testing = false;
       if (sandbox.isConnected) drawSandbox();
     }
 
@@ -277,9 +277,9 @@ export function setup() {
 
     function drawSandbox() {
       const now = known.sandbox;
-      const words = { proven: "proven", possible: proving ? "is being proven…" : "possible", impossible: "cannot be built", unknown: "unknown" }[now.state];
+      const words = { proven: "works", possible: testing ? "testing…" : "possible", impossible: "cannot be built", unknown: "unknown" }[now.state];
       fill(sandbox, h("div.head", {}, h("h3", {}, "Sandbox"), mark(now.state === "proven", words, now.state === "impossible" ? "bad" : now.state === "possible" ? "" : "")),
-        h("p.hint", {}, now.state === "proven" ? `The sandbox holds: ${line(now.detail)}.` : line(now.detail)),
+        h("p.hint", {}, now.state === "proven" ? `The sandbox works: ${line(now.detail)}.` : line(now.detail)),
         now.fix ? fix(now.fix) : null,
         now.state === "impossible" || now.state === "unknown" ? h("div.actions", {}, button("Look again", (event) => busy(event.currentTarget, sandboxTrouble, readSetup))) : null,
         sandboxTrouble);
@@ -287,7 +287,7 @@ export function setup() {
 
     return {
       element,
-      said: (isDone) => (isDone ? (part("projects").done ? `model key, sandbox, ${plural(part("projects").detail.split(", ").length, "project folder", "project folders")}` : "no project folders yet") : part("model key").done ? "" : "a model key is missing"),
+      said: (isDone) => (isDone ? (part("projects").done ? `model key, sandbox, ${plural(known.roots.length, "project folder", "project folders")}` : "no project folders yet") : part("model key").done ? "" : "a model key is missing"),
       draw() {
         const now = JSON.stringify([known.parts, known.sandbox]);
         if (now === shown) return;
@@ -298,9 +298,11 @@ export function setup() {
           theKey.done && !/none is needed/.test(theKey.detail) ? h("details", {}, h("summary", {}, "Another key"), keyForm) : null, keyTrouble);
         drawSandbox();
         const folders = part("projects");
-        if (folders.done && document.activeElement !== roots) roots.value = folders.detail;
-        fill(projects, h("div.head", {}, h("h3", {}, "Project folders"), mark(folders.done, folders.done ? "set" : "none yet", folders.done ? "good" : "none")), rootsForm);
-        prove();
+        const named = known.roots.join(", ");
+        if (folders.done && document.activeElement !== roots) roots.value = named;
+        fill(projects, h("div.head", {}, h("h3", {}, "Project folders"), mark(folders.done, folders.done ? "set" : "none yet", folders.done ? "good" : "none")),
+          folders.done ? h("div", { role: "status" }, known.project_folders.map((each) => h("p.hint", {}, line(each.words)))) : null, rootsForm);
+        test();
       },
     };
   }

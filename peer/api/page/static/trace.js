@@ -29,8 +29,8 @@ function took(from, to) {
 function outcome({ answer, result }) {
   if (answer?.outcome === "unanswered") return ["nobody answered", "bad"];
   if (answer && answer.outcome !== "allowed") return ["denied", "bad"];
-  if (result) return result.ok === false ? ["did not work", "bad"] : ["done", "good"];
-  return answer ? ["goes on", "open"] : ["waits", "open"];
+  if (result) return result.ok === false ? ["failed", "bad"] : ["done", "good"];
+  return answer ? ["running", "open"] : ["waits", "open"];
 }
 
 function answerWords(answer) {
@@ -45,7 +45,7 @@ function callBody({ call, answer, result }) {
   return h("div.body", {},
     only.length === 1 && typeof only[0] === "string" ? long(only[0], SHORT) : pairs(given),
     answer ? h("p", {}, answerWords(answer), answer.note ? h("span.hint", {}, ` — ${quoted(answer.note)}`) : null) : null,
-    result ? [h("p.hint", {}, result.ok === false ? "What came back, as it did not work:" : "What came back:"), long(String(result.output ?? ""), SHORT)] : null);
+    result ? [h("p.hint", {}, result.ok === false ? "Error output:" : "What came back:"), long(String(result.output ?? ""), SHORT)] : null);
 }
 
 function callRow(step, { whole }) {

@@ -3,7 +3,7 @@
 
 import { get } from "./api.js";
 import { approvalCards } from "./approval.js";
-import { byId, fill, h, problem } from "./dom.js";
+import { byId, fill, h, problem, setTitleCount } from "./dom.js";
 import { people, nameOf } from "./people.js";
 import { arrows, due, person, titleOf, waits } from "./rows.js";
 import { onWaiting, state } from "./state.js";
@@ -75,12 +75,12 @@ function entry(kind, href, title, about, action) {
 
 function invitationRow(item) {
   return entry("invitation", "/invitations", [h("span.person", {}, cut(line(nameOf(item.from)), 60)), " asks to send you tasks"],
-    [item.verified ? "verified by its address" : "not verified: came by mail alone", " · until ", whole(item.expires)], "Choose");
+    [item.verified ? "verified by its address" : "not verified: it came only by mail", " · until ", whole(item.expires)], "Choose");
 }
 
 const KINDS = {
   pending: ["decide", "Decide", "wants this done"],
-  held: ["held", "Look at it", "the result waits until you send it"],
+  held: ["held", "Review", "the result waits until you send it"],
   changes: ["changes", "Review", "changes wait for your review"],
 };
 
@@ -153,7 +153,7 @@ export function waiting() {
             h("span.by-keys", {}, open === 1 ? " Keys 1 to 5 answer it." : " Keys 1 to 5 answer the marked one."))
         : open === 0 && !others
         ? h("div.empty", {}, h("p", {}, "Nothing waits for you."), h("p.quiet", {}, "Calls to answer, new tasks, and results and changes to review appear here."),
-            h("p", {}, h("a.button", { href: "/inbox" }, "To the inbox")))
+            h("p", {}, h("a.button", { href: "/inbox" }, "Go to the inbox")))
         : open === 0
         ? h("p.quiet", {}, "No call waits for an answer.")
         : null,
@@ -182,14 +182,16 @@ export function waiting() {
   };
 }
 
-/** Show the numbers beside the navigation, and in the first word of the tab's title. */
+/** Show the numbers beside the navigation, and how much waits in the tab's title. */
 export function showCounts() {
   const { all, calls, more } = counted();
   const numbers = { approvals: all, invitations: told.invitations.length };
+  const shown = more ? `${all}+` : String(all);
+  setTitleCount(all ? shown : "");
   for (const [name, number] of Object.entries(numbers)) {
     for (const place of document.querySelectorAll(`[data-count=${name}]`)) {
       place.hidden = !number;
-      place.textContent = more && name === "approvals" ? `${number}+` : String(number);
+      place.textContent = name === "approvals" ? shown : String(number);
       place.setAttribute("aria-label", `${number} open`);
     }
   }
