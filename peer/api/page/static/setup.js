@@ -301,7 +301,7 @@ export function setup() {
         const named = known.roots.join(", ");
         if (folders.done && document.activeElement !== roots) roots.value = named;
         fill(projects, h("div.head", {}, h("h3", {}, "Project folders"), mark(folders.done, folders.done ? "set" : "none yet", folders.done ? "good" : "none")),
-          folders.done ? h("div", { role: "status" }, known.project_folders.map((each) => h("p.hint", {}, line(each.words)))) : null, rootsForm);
+          folders.done ? h("div", { role: "status" }, known.project_folders.map((each) => h("p.hint", {}, line(`${each.folder}: ${each.words}`)))) : null, rootsForm);
         test();
       },
     };
