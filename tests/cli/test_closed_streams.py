@@ -87,4 +87,4 @@ def test_an_error_whose_document_nobody_takes_is_told_all_the_same(tmp_path: Pat
     """Seen as a traceback, without the error's own words."""
     done = run(tmp_path, f"{{0}} {command} --json {to}")
     assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("error 401: no token") and "\nfix: run `dispatch login" in done.stderr
+    assert done.stderr.startswith("error 401: no token") and "\nfix: run `dispatch setup`" in done.stderr

@@ -125,7 +125,7 @@ def test_fetch_puts_returned_files_in_a_new_folder(done: Scene, tmp_path: Path) 
 
 def test_an_unknown_id_is_a_404_that_says_where_ids_are(people: People) -> None:
     error = people.alice.refused("status", "ffffeeee")
-    assert error["code"] == 404 and "inbox --json" in error["fix"]
+    assert error["code"] == 404 and "`dispatch inbox`" in error["fix"]
 
 
 def test_the_session_reads_the_same(done: Scene, alice_host: Host, bob_host: Host) -> None:
@@ -181,10 +181,11 @@ def test_a_list_of_people_is_read_page_by_page_everywhere(people: People, alice_
         assert people.bob.cli("contacts", "--before", last, "--json").json["trust"] == []
         for refused in (
             people.bob.refused("contacts", "--before", "gone"),
-            people.alice.refused("invitations", "--before", "gone"),
             alice_host.refused("dispatch_read", what="contacts", before="gone"),
         ):
             assert refused["code"] == 404 and "first page" in refused["fix"]
+        refused = people.alice.refused("invitations", "--before", "0000abcd")
+        assert refused["code"] == 404 and "`dispatch invitations`" in refused["fix"]
     finally:
         for token in tokens:
             people.alice.client.withdraw_invitation(token)
