@@ -40,11 +40,11 @@ SUITES: Final[Mapping[str, Sequence[str]]] = {
     "landing": ["tests/landing/test_landing.py"],
 }
 """Step → what pytest is given, in one call for all: where the processor is emulated, a start takes a minute.
-`canaries` and `refusals` are steps beside these.
+`canaries`, `refusals` and `service` are steps beside these.
 """
 
 USERS: Final = ("root", "ordinary")
-STEPS: Final = {"refusals", "canaries", *SUITES}
+STEPS: Final = {"refusals", "canaries", "service", *SUITES}
 
 Row = dict[str, Any]
 
@@ -88,6 +88,8 @@ def _alone(user: str, refusal: str, chosen: Sequence[str], into: Path) -> Iterat
         yield from _pytest({"refusals": ["tests/kernels/refusals.py"]}, user, into)
     if "canaries" in steps:
         yield _prove(user, "")
+    if "service" in steps and user == "root":  # who opens the person's sessions
+        yield from _pytest({"service": ["tests/kernels/service.py"]}, user, into)
 
 
 def _suites(user: str, refusal: str, chosen: Sequence[str], into: Path) -> Iterator[Row]:

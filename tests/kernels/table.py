@@ -47,7 +47,8 @@ class Root:
 
 
 COMMON: Final = (
-    *("systemd-sysv", "udev", "dbus", "initramfs-tools", "kmod", "zstd", "apparmor", "sudo"),
+    *("systemd-sysv", "libpam-systemd", "dbus-user-session", "udev", "dbus", "initramfs-tools", "kmod", "zstd"),
+    *("apparmor", "sudo"),
     *("bubblewrap", "git", "libseccomp2", "util-linux", "procps", "iproute2", "ca-certificates", "attr", "file"),
     *("python3-minimal", "openssl", "libffi8", "libsqlite3-0", "libreadline8", "libbz2-1.0", "liblzma5", "zlib1g"),
     *("libncursesw6", "libgdbm6", "libuuid1", "libgmp10", "libexpat1"),
