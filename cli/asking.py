@@ -6,8 +6,8 @@ import time
 
 from cli.app import App
 from cli.calls import Task, show_call, show_raw, show_rules, show_waiting, time_left
-from cli.ids import short_request
 from cli.prompts import NoAnswer, discard_typed_ahead, line
+from cli.short_ids import short_request
 from cli.values import countdown
 from peer.client.blocking import Document
 from peer.dispatches.asking import offered_rules, rule_text

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from cli.home_folder import home
-from cli.ids import short
 from cli.output import Output, string
+from cli.short_ids import short
 from cli.values import countdown
 from peer.client.blocking import Document
 from peer.dispatches.asking import rule_text

@@ -48,7 +48,7 @@ def dispatch_ids(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     """Offer the short ids of what was sent and received, each with person and task."""
     from click.shell_completion import CompletionItem
 
-    from cli.ids import short
+    from cli.short_ids import short
     from peer.dispatches.text import line
 
     rows = _ask(ctx, lambda app: _newest(app, "received")) + _ask(ctx, lambda app: _newest(app, "sent"))
@@ -63,7 +63,7 @@ def request_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     """Offer the waiting tool calls: of the dispatch that stands before, or of all."""
     from click.shell_completion import CompletionItem
 
-    from cli.ids import short_request
+    from cli.short_ids import short_request
     from peer.dispatches.summary import summary
     from peer.dispatches.text import line
 

@@ -11,8 +11,9 @@ from cli.base import DispatchCommand, pass_app, raw_option
 from cli.completion import request_ids
 from cli.dispatches import id_argument
 from cli.home_folder import home, homes
-from cli.ids import FULL, matching, resolve, short, short_request
+from cli.ids import FULL, matching, resolve
 from cli.output import interactive, string
+from cli.short_ids import short, short_request
 from peer.client.blocking import Client, Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
 

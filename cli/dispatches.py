@@ -7,9 +7,10 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, pass_app, raw_option
 from cli.completion import dispatch_ids
-from cli.ids import resolve, short
+from cli.ids import resolve
 from cli.listing import PAGE, show_list
 from cli.output import string
+from cli.short_ids import short
 
 STATES = (
     "queued",

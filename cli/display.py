@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from cli.calls import Task, show_call, show_input, show_waiting
 from cli.home_folder import home
-from cli.ids import short, short_request
 from cli.output import Output, local_time, string
+from cli.short_ids import short, short_request
 from cli.values import ends, size, used, when_exactly
 from peer.client.blocking import Document
 from peer.dispatches.counts import counts_text

@@ -12,8 +12,9 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
-from cli.ids import resolve, short
+from cli.ids import resolve
 from cli.output import string
+from cli.short_ids import short
 from peer.client.blocking import Document
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, Forbidden, Gone, Internal, NotFound, Unavailable

@@ -7,9 +7,9 @@ from cli.asking import ask
 from cli.calls import Task
 from cli.display import LiveView, show_change_sets
 from cli.home_folder import home
-from cli.ids import short
 from cli.output import string
 from cli.prompts import NoAnswer, choose
+from cli.short_ids import short
 from peer.client.blocking import Document
 from peer.dispatches.summary import summary
 

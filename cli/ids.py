@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cli.app import Source
+from cli.short_ids import short
 from peer.client.blocking import Direction, Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
 
@@ -12,21 +13,6 @@ FULL = 36
 SHORTEST = 4
 PAGE = 200
 HEX = frozenset("0123456789abcdef-")
-
-
-def short(identity: object) -> str:
-    """Return the last 8 characters. The first ones of a UUIDv7 are its time, equal for all that arrive together."""
-    return str(identity)[-8:]
-
-
-def short_request(request: str, among: Iterable[str] = ()) -> str:
-    """Return the last 8 characters of a request's id, or as many as tell it from those `among` which it waits."""
-    others = [each for each in among if each != request]
-    for length in range(8, len(request)):
-        end = request[-length:].lstrip("-")  # or it would be an option
-        if end and not any(each.startswith(end) or each.endswith(end) for each in others):
-            return end
-    return request
 
 
 def resolve(source: Source, given: str, *, directions: Iterable[Direction] = ("received", "sent")) -> str:

@@ -11,11 +11,12 @@ from cli.app import App, Source
 from cli.base import DispatchCommand, DispatchGroup, from_stdin, limit_option, pass_app
 from cli.completion import everyone
 from cli.display import scope_line, show_histories, show_network, unknown_fields
-from cli.ids import FULL, check, short, the_one
+from cli.ids import FULL, check, the_one
 from cli.listing import note_of_more
 from cli.output import interactive, string
 from cli.prompts import NoAnswer, choose, line
 from cli.scope_options import confirm_by_proxy, confirm_unverified, given_scope, powerful_grants, scope_options
+from cli.short_ids import short
 from cli.values import when
 from peer.client.blocking import Document
 from peer.protocol.errors import Invalid, NotFound

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cli.app import App
-from cli.ids import resolve, short
+from cli.ids import resolve
 from cli.output import CELL, string
+from cli.short_ids import short
 from cli.values import when
 from peer.client.blocking import Direction, Document
 

@@ -16,6 +16,7 @@ from typing import TextIO
 
 from cli import layout
 from cli.home_folder import homes
+from cli.short_ids import shortened
 from peer.dispatches import text
 from peer.protocol.errors import DispatchError
 
@@ -199,9 +200,9 @@ class Output:
     def error(self, error: DispatchError) -> None:
         """Write an error and its fix to stderr, and with --json the error's document to stdout too."""
         # First where a person reads it: stdout may be closed or full.
-        self._write(f"error {error.code}: {text.line(error.message)}", "red", err=True)
+        self._write(f"error {error.code}: {shortened(text.line(error.message))}", "red", err=True)
         if error.fix:
-            self._write("fix: " + text.line(error.fix), None, err=True)
+            self._write("fix: " + shortened(text.line(error.fix)), None, err=True)
         if self.json:
             self.document({"error": error.to_json()})
 

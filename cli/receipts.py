@@ -13,8 +13,9 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
 from cli.display import unknown_fields
-from cli.ids import resolve, short
+from cli.ids import resolve
 from cli.output import local_time, string
+from cli.short_ids import short
 from peer.client.blocking import Document
 from peer.dispatches.quoting import MAX_REASON, quoted, word
 from peer.protocol.errors import Conflict, Invalid, Unavailable

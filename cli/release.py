@@ -7,8 +7,9 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
-from cli.ids import resolve, short
+from cli.ids import resolve
 from cli.output import string
+from cli.short_ids import short
 from peer.client.blocking import Document
 from peer.protocol.errors import Conflict
 from peer.protocol.outcomes import PARTS

@@ -10,8 +10,9 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
 from cli.home_folder import home
-from cli.ids import resolve, short
+from cli.ids import resolve
 from cli.output import Output, interactive, string
+from cli.short_ids import short
 from peer.client.blocking import Client, Document
 from peer.dispatches.quoting import word
 from peer.protocol.errors import NotFound
@@ -193,8 +194,8 @@ def show_changes(out: Output, document: Document, entries: list[Document]) -> No
             _show_entry(out, entry)
     if document["waits"]:
         out.note(
-            f"to put them in place: `dispatch apply {short(document['dispatch_id'])} --all`, or name paths; "
-            f"to throw them away: `dispatch discard {short(document['dispatch_id'])}`"
+            f"to apply them: `dispatch apply {short(document['dispatch_id'])} --all`, or name paths; "
+            f"to discard them: `dispatch discard {short(document['dispatch_id'])}`"
         )
 
 

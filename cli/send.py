@@ -14,8 +14,9 @@ from cli.app import App
 from cli.base import DispatchCommand, from_stdin, pass_app, raw_option, without_mark
 from cli.completion import recipients
 from cli.durations import Duration
-from cli.ids import resolve, short
+from cli.ids import resolve
 from cli.output import local_time, string
+from cli.short_ids import short
 from cli.values import when, when_exactly
 from peer.client.blocking import Document
 from peer.protocol.content import DEFAULT_EXPIRES, MAX_EXPIRES, MIN_EXPIRES, TEXTS

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cli import home_folder, layout, values
-from cli.ids import short_request
 from cli.markdown import drawn
+from cli.short_ids import short_request
 from peer.dispatches.summary import summary
 from tests.cli.documents import FORBIDDEN, HOSTILE
 

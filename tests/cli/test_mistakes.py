@@ -9,6 +9,7 @@ import shlex
 
 import pytest
 
+from cli.short_ids import shortened
 from peer.machine.setting_keys import KEYS
 from peer.trust.durations import forms
 from tests.cli.conftest import Cli
@@ -95,7 +96,7 @@ def test_a_mistake_leads_out(cli: Cli, api: FakeApi, typed: str, said: str, fix:
     assert outcome.code in (1, 2) and outcome.out == ""
     error, told = outcome.err.splitlines()
     assert said in error and fix in told, outcome.err
-    assert cli(*words, "--json").document["error"]["fix"] == told.removeprefix("fix: ")
+    assert shortened(cli(*words, "--json").document["error"]["fix"]) == told.removeprefix("fix: ")
 
 
 def test_a_setting_that_is_not_set_says_so(cli: Cli) -> None:

@@ -54,7 +54,8 @@ COMMON: Final = (
     *("libncursesw6", "libgdbm6", "libuuid1", "libgmp10", "libexpat1"),
 )
 """What the programs, the tests and a Python that was built for Debian 12 load."""
-BOOKWORM: Final = Root(DEBIAN, ("bookworm", "bookworm-updates"))
+BOOKWORM: Final = Root(DEBIAN, ("bookworm", "bookworm-updates"), ("polkitd",))
+"""polkitd lets people say that their own services linger (service.py)."""
 JAMMY: Final = Root(UBUNTU, ("jammy", "jammy-updates", "jammy-security"), newer="/opt/newer")
 NOBLE: Final = Root(UBUNTU, ("noble", "noble-updates", "noble-security"), ("apparmor-profiles",))
 

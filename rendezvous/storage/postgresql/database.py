@@ -320,4 +320,5 @@ def _as_unavailable() -> Iterator[None]:
     except psycopg.Error as error:
         # Of the server's words the first line; a connection error may name hosts and users, which go to the log alone.
         log.warning("database.failed", error=type(error).__name__, sqlstate=error.sqlstate, said=str(error)[:300])
-        raise Unavailable(f"the broker can't use its database: {type(error).__name__}", fix=fix) from error
+        why = f"can't use its database (SQLSTATE {error.sqlstate})" if error.sqlstate else "can't reach its database"
+        raise Unavailable(f"the broker {why}", fix=fix) from error
