@@ -15,15 +15,16 @@ import trio
 from hypercorn.config import Config
 
 from peer.protocol import base64url
+from peer.protocol.errors import Invalid
 from rendezvous import doctor_checks, program, serving
 from rendezvous.broker import Broker, Settings, origin_of
 from rendezvous.connections import ConnectionLimits
 from rendezvous.data_folder import DataFolder, private_folder
 from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
-from rendezvous.options import Options, broker_options, data_option
+from rendezvous.options import Options, broker_options, data_option, without_password
 from rendezvous.relay_tokens import RelayKey, load_relay_key
-from rendezvous.storage.opening import open_storage
+from rendezvous.storage.opening import move, open_storage
 from rendezvous.tokens import load_secret
 
 EXAMPLES = """\b
@@ -88,6 +89,43 @@ def doctor(*, as_json: bool, **given: object) -> None:
             mark = "ok    " if each.ok else "broken" if each.needed else "advice"
             click.echo(f"{mark}  {each.name}: {each.detail}{f'; fix: {each.fix}' if each.fix else ''}")
     sys.exit(int(any(each.needed and not each.ok for each in found)))
+
+
+@main.command(
+    epilog="\b\nExample:\n  dispatch-rendezvous migrate --from sqlite:/srv/dispatch/rendezvous.db "
+    "--to postgresql://dispatch@db.example/dispatch"
+)
+@click.option("--from", "source", required=True, metavar="sqlite:FILE", help="The file of a broker that is stopped.")
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    metavar="postgresql://…",
+    envvar="DATABASE_URL",
+    callback=without_password,
+    help="An empty database.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: {rows: {table: number}}.")
+def migrate(*, source: str, target: str, as_json: bool) -> None:
+    """Move a broker from its file to PostgreSQL: all or nothing, each row compared afterwards.
+
+    The file stays as it is. Then serve with --database, and with the same --data, which has the secrets.
+    """
+    with program.refusals_told("dispatch-rendezvous"):
+        scheme, _, name = source.partition(":")
+        if scheme != "sqlite" or not name:
+            raise Invalid("--from is no file of a broker", fix="write it like sqlite:/srv/dispatch/rendezvous.db")
+        file = Path(name).expanduser().absolute()
+        if not file.is_file():
+            raise Invalid(
+                f"there is no file {file}", fix="name the broker's database, rendezvous.db in its data folder"
+            )
+        with DataFolder(file.parent):
+            rows = trio.run(move, file, target)
+    if as_json:
+        click.echo(json.dumps({"rows": rows}))
+    else:
+        click.echo(f"moved and compared: {', '.join(f'{number} {table}' for table, number in rows.items())}")
 
 
 @main.command("relay-key")

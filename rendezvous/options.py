@@ -32,7 +32,7 @@ data_option = click.option(
 )
 
 
-def _without_password(context: click.Context, parameter: click.Parameter, url: str) -> str:
+def without_password(context: click.Context, parameter: click.Parameter, url: str) -> str:
     """Refuse a password among the arguments, which everybody on the machine can read."""
     given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
     if given and urlsplit(url).password:
@@ -45,7 +45,7 @@ database_option = click.option(
     metavar="URL",
     default="",
     envvar="DATABASE_URL",
-    callback=_without_password,
+    callback=without_password,
     help="A PostgreSQL database, postgresql://USER@HOST/NAME, for several brokers. Default: a file in the data folder.",
 )
 

@@ -27,6 +27,20 @@ def look(url: str) -> str:
     return str(_postgresql(url).look(url))
 
 
+async def move(file: Path, url: str) -> dict[str, int]:
+    """Move a broker from its SQLite file to the empty PostgreSQL database that `url` names; return the rows by table.
+
+    Raises as `moving.move`, and Invalid.
+    """
+    target = _postgresql(url).PostgresqlDatabase.open(url)
+    from rendezvous.storage import moving
+
+    try:
+        return await moving.move(file, target)
+    finally:
+        await target.aclose()
+
+
 def _postgresql(url: str) -> ModuleType:
     if not url.startswith(_SCHEMES):
         raise Invalid("--database is no PostgreSQL address", fix="write it like postgresql://user@host/dispatch")

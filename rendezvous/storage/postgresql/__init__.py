@@ -6,7 +6,7 @@ from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.postgresql.database import PostgresqlDatabase, look
 from rendezvous.storage.sql.storage import SqlStorage
 
-__all__ = ["PostgresqlStorage", "look"]
+__all__ = ["PostgresqlDatabase", "PostgresqlStorage", "look"]
 
 
 class PostgresqlStorage(SqlStorage):

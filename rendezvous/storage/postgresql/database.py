@@ -142,17 +142,19 @@ class PostgresqlDatabase(connection.Database):
             )
         return cls(pool, conninfo)
 
-    async def write(self, step: Callable[[Connection], R], *, isolated: bool = True) -> R:
+    async def write(self, step: Callable[[Connection], R], *, isolated: bool = True, unbounded: bool = False) -> R:
+        """As of every database; `unbounded`: the step may take its time, and whoever waits for it watches it."""
         level = IsolationLevel.SERIALIZABLE if isolated else IsolationLevel.READ_COMMITTED
-        return await self._in_thread(partial(self._run, step, level, read_only=False))
+        return await self._in_thread(partial(self._run, step, level, read_only=False), unbounded=unbounded)
 
     async def read(self, step: Callable[[Connection], R]) -> R:
         return await self._in_thread(partial(self._run, step, IsolationLevel.REPEATABLE_READ, read_only=True))
 
-    async def _in_thread(self, run: Callable[[_Running], R]) -> R:
+    async def _in_thread(self, run: Callable[[_Running], R], *, unbounded: bool = False) -> R:
         running = _Running()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(running.give_up_late)
+            if not unbounded:
+                nursery.start_soon(running.give_up_late)
             # Captured, since what a nursery's block raises becomes a group.
             done = await trio.to_thread.run_sync(outcome.capture, run, running, limiter=self._limiter)
             nursery.cancel_scope.cancel()
