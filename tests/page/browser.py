@@ -153,4 +153,7 @@ def tab(browser: Browser, person: Person, **options: Any) -> Iterator[Tab]:
     try:
         yield Tab(context.new_page(), person)
     finally:
+        # A route's handler that is still at work would raise in whatever test comes next.
+        for page in context.pages:
+            page.unroute_all(behavior="ignoreErrors")
         context.close()
