@@ -9,6 +9,7 @@ import pytest
 
 from peer.client.blocking import DaemonUnreachable, Interrupted
 from tests.conftest import HANG
+from tests.killed_in_landing import DAEMON
 from tests.system.test_review import CHANGES, UNMARKED, ran
 from tests.system.test_review import project as project
 from tests.system.world import Document, Person, eventually
@@ -65,7 +66,7 @@ def test_killed_when_the_files_are_in_place_and_nothing_is_recorded(pair: Pair, 
     identity = ran(pair, project, *CHANGES)
     reaches(alice, identity, "waiting", 0, PLACEABLE)
     bob.stop()
-    bob.launch(module="tests.killed_in_landing")
+    bob.launch("_finish", *DAEMON, module="tests.killed_in_landing")
     bob.ready()
     with pytest.raises((DaemonUnreachable, Interrupted)):
         bob.client.apply(identity, all=True)
@@ -83,7 +84,7 @@ def test_killed_when_a_landing_that_nobody_asked_for_was_begun(pair: Pair, proje
     """The next start begins it once more: no person would come back to it."""
     alice, bob = pair
     bob.stop()
-    bob.launch(module="tests.killed_before_landing")
+    bob.launch("_carry_out", *DAEMON, module="tests.killed_in_landing")
     bob.ready()
     bob.client.edit_trust(alice.email, {"approval": "auto", "apply": "auto"}, confirm_unverified=True)
     bob.will(*CHANGES)
