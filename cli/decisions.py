@@ -10,7 +10,7 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app, raw_option
 from cli.completion import request_ids
 from cli.dispatches import id_argument
-from cli.home_folder import home, homes
+from cli.home_folder import home
 from cli.ids import FULL, matching, resolve
 from cli.output import interactive, string
 from cli.short_ids import short, short_request
@@ -69,7 +69,7 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None, ra
     document = app.client.accept(identity, cwd=folder)
     if not app.out.json:
         where = f" in {home(document['cwd'])}" if document.get("cwd") else " in an empty workspace"
-        runs = f": {homes(string(document['runs']))}" if document.get("runs") else where
+        runs = f": {string(document['runs'])}" if document.get("runs") else where
         app.out.line(f"accepted {short(identity)}{runs}")
     if asks or follow:
         return follow_run(app, document, asks=asks, raw=raw)
