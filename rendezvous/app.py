@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -73,6 +73,7 @@ def make_app(broker: Broker) -> ASGIApp:
         exception_handlers={
             DispatchError: web.on_dispatch_error,
             HTTPException: web.on_http_exception,
+            ClientDisconnect: web.on_client_gone,
             Exception: web.on_unexpected,
         },
     )

@@ -105,7 +105,7 @@ class InvitationRoutes:
             # Subscribe before reading the version, so that a change between the two is not missed.
             with self._broker.changes.subscribe(bearer.user_id) as changed, trio.move_on_after(wait):
                 if await storage.invitation_version(bearer.caller) == after:
-                    await changed.wait()
+                    await web.wait_while_connected(request, changed)
         found = await storage.invitation_changes(bearer.caller, after)
         await self._note_fetched(bearer, found.received)
         content = {

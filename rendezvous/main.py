@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import sys
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import click
 import trio
-from hypercorn.config import Config
 
 from peer.protocol import base64url
 from peer.protocol.errors import Invalid
@@ -25,6 +25,7 @@ from rendezvous.mail import Mailer
 from rendezvous.options import Options, broker_options, data_option, without_password
 from rendezvous.relay_tokens import RelayKey, load_relay_key
 from rendezvous.storage.opening import move, open_storage
+from rendezvous.tls import tls_context
 from rendezvous.tokens import load_secret
 
 EXAMPLES = """\b
@@ -58,12 +59,12 @@ def serve(**given: object) -> None:
     with program.refusals_told("dispatch-rendezvous"):
         options = Options(**given)  # type: ignore[arg-type]  # click gives what its options say
         options.check()
-        config = serving.server_config(certificate=options.certificate, key=options.key)
+        tls = tls_context(options.certificate, options.key) if options.certificate and options.key else None
         mailer = options.mailer()
         with DataFolder(options.folder) as folder:
             settings = options.settings(folder)
             secret, relay_key = load_secret(folder, os.environ), load_relay_key(folder)
-            run = partial(_run, options, settings, secret, relay_key, mailer, config)
+            run = partial(_run, options, settings, secret, relay_key, mailer, tls)
             trio.run(run)
 
 
@@ -147,7 +148,7 @@ async def _run(
     secret: bytes,
     relay_key: RelayKey,
     mailer: Mailer | None,
-    config: Config,
+    tls: ssl.SSLContext | None,
 ) -> None:
     limits = ConnectionLimits().within_descriptors()
     async with (
@@ -155,7 +156,7 @@ async def _run(
         open_storage(options.database, settings.data) as storage,
     ):
         if not settings.public_url:
-            scheme = "https" if config.ssl_enabled else "http"
+            scheme = "http" if tls is None else "https"
             settings = replace(
                 settings, public_url=origin_of(f"{scheme}://{program.authority(options.host, port_of(listeners))}")
             )
@@ -165,7 +166,7 @@ async def _run(
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(_announce, broker, started)
                 nursery.start_soon(
-                    partial(serving.serve, broker, listeners, config, started=started, stop=stop, limits=limits)
+                    partial(serving.serve, broker, listeners, tls=tls, started=started, stop=stop, limits=limits)
                 )
                 async for _ in signals:
                     stop.set()
