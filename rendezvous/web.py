@@ -69,22 +69,13 @@ async def read_json(request: Request) -> object:
         raise Invalid("the body is not JSON", fix="send a JSON object") from error
 
 
-async def wait_while_connected(request: Request, event: trio.Event) -> None:
-    """Wait for an event. Raises ClientDisconnect once the client has left: nothing is to be done for it then."""
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
+async def wait_while_connected(request: Request, told: trio.CancelScope, *, seconds: float) -> None:
+    """Wait in `told` until it is cancelled, or for `seconds`. Raises ClientDisconnect once the client has left: nothing
+    is to be done for it then."""
+    told.deadline = trio.current_time() + seconds
+    with told:
         while (await request.receive())["type"] != "http.disconnect":
             pass  # a body that nobody asked for
-        gone = True
-        nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
-        await event.wait()
-        nursery.cancel_scope.cancel()
-    if gone:
         raise ClientDisconnect
 
 

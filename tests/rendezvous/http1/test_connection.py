@@ -167,7 +167,7 @@ async def test_who_leaves_is_not_waited_for() -> None:
     async def wait(request: Request) -> Response:
         waits.set()
         try:
-            await wait_while_connected(request, trio.Event())
+            await wait_while_connected(request, trio.CancelScope(), seconds=HANG)
         finally:
             left.set()
         raise AssertionError
@@ -180,18 +180,18 @@ async def test_who_leaves_is_not_waited_for() -> None:
 
 
 async def test_what_is_sent_ahead_does_not_end_a_wait() -> None:
-    told = trio.Event()
+    told = trio.CancelScope()
 
     async def wait(request: Request) -> Response:
         if request.url.path == "/wait":
-            await wait_while_connected(request, told)
+            await wait_while_connected(request, told, seconds=HANG)
         return PlainTextResponse(f"GET {request.url.path}||")
 
     async with served(wait) as server, await server.connect() as stream:
         await stream.send_all(b"GET /wait " + HEAD + b"\r\n")
         await stream.send_all(b"GET /next " + HEAD + b"\r\nnonsense")
         await trio.testing.wait_all_tasks_blocked()
-        told.set()
+        told.cancel()
         said = await everything(stream)
         assert said.index(b"GET /wait||") < said.index(b"GET /next||") < said.index(b"HTTP/1.1 400")
 
