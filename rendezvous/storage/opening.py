@@ -8,16 +8,21 @@ from types import ModuleType
 from peer.protocol.errors import Invalid
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
-from rendezvous.storage.sqlite import SqliteStorage
+from rendezvous.storage.sqlite import Notices, SqliteStorage
 
 DATABASE = "rendezvous.db"
 _SCHEMES = ("postgresql://", "postgres://")
 
 
-def open_storage(url: str, folder: Path, *, limits: StorageLimits = StorageLimits()) -> Storage:
-    """Open the database that `url` names, the file in `folder` for "". Blocking. Raises Invalid, Unavailable."""
+def open_storage(
+    url: str, folder: Path, *, limits: StorageLimits = StorageLimits(), notices: Notices | None = None
+) -> Storage:
+    """Open the database that `url` names, the file in `folder` for "". Blocking. Raises Invalid, Unavailable.
+
+    `notices`: the way to other processes that have the file open, too.
+    """
     if not url:
-        return SqliteStorage(folder / DATABASE, limits=limits)
+        return SqliteStorage(folder / DATABASE, limits=limits, notices=notices)
     storage: Storage = _postgresql(url).PostgresqlStorage(url, limits=limits)
     return storage
 

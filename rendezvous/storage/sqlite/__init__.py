@@ -1,5 +1,5 @@
 """The broker's storage in one SQLite file: all of its SQL, and nothing that decides over HTTP or time."""
 
-from rendezvous.storage.sqlite.storage import SqliteStorage
+from rendezvous.storage.sqlite.storage import Notices, SqliteStorage
 
-__all__ = ["SqliteStorage"]
+__all__ = ["Notices", "SqliteStorage"]
