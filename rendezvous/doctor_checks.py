@@ -202,7 +202,7 @@ def _public_address(options: Options) -> tuple[Check, dict[str, float]]:
         url = f"{scheme}://{options.host}:{options.port}"
     elif url.startswith("http:") and not is_loopback(urlsplit(url).hostname or ""):
         fix = (
-            "serve over HTTPS: give --certificate and --key, or put a TLS proxy in front (--behind-proxy), and give "
+            "serve over HTTPS: give --certificate and --key, or put a TLS proxy in front (--trusted-proxies), and give "
             "an https --public-url"
         )
         return Check(

@@ -45,10 +45,15 @@ def tls_options(command: Command) -> Command:
         click.option("--certificate", type=pem, help="TLS certificate chain (PEM)."),
         click.option("--key", type=pem, help="TLS private key (PEM)."),
         click.option(
-            "--behind-proxy",
-            metavar="ADDRESS|NETWORK",
+            "--trusted-proxies",
+            "--behind-proxy",  # its name before there could be several at once
+            "trusted_proxies",
+            metavar="CIDR,…",
             multiple=True,
-            help="Address or network of your own proxy, whose X-Forwarded-For is believed. Repeatable.",
+            help=(
+                "Addresses and networks of your own proxies, whose X-Forwarded-For is believed, also through several "
+                "in a row. Repeatable."
+            ),
         ),
     )
     for option in reversed(options):

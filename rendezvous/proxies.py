@@ -18,19 +18,20 @@ MAX_ENTRIES = 32
 
 
 def proxy_networks(named: Iterable[str]) -> tuple[Network, ...]:
-    """Return the networks of the operator's proxies: addresses, or networks like 10.0.0.0/8. Raises Invalid."""
+    """Return the networks of the operator's proxies: addresses and networks like 10.0.0.0/8, each text one or several
+    of them between commas. Raises Invalid."""
     networks = []
-    for text in named:
+    for text in (each.strip() for texts in named for each in texts.split(",")):
         try:
-            network = ipaddress.ip_network(text.strip())
+            network = ipaddress.ip_network(text)
         except ValueError as error:
             raise Invalid(
                 f"{text!r} is not the address of a proxy",
-                fix="write it like --behind-proxy 192.0.2.1, or 192.0.2.0/24",
+                fix="write it like --trusted-proxies 192.0.2.1,198.51.100.0/24",
             ) from error
         if network.prefixlen == 0:
             raise Invalid(
-                f"--behind-proxy {text} would trust X-Forwarded-For from everybody",
+                f"--trusted-proxies {text} would trust X-Forwarded-For from everybody",
                 fix="give only the addresses of your proxies",
             )
         networks.append(network)
@@ -61,7 +62,20 @@ def client_address(peer: str, lines: Iterable[str], trusted: Sequence[Network]) 
         if not is_trusted(client, trusted):
             break
         try:
-            client = str(ipaddress.ip_address(entry.strip()))
+            client = str(ipaddress.ip_address(_without_port(entry.strip())))
         except ValueError:
             break
     return client
+
+
+def _without_port(entry: str) -> str:
+    """Return an entry without the port that some proxies add (Azure's write 192.0.2.1:4711 and [2001:db8::1]:4711)."""
+    if entry.startswith("["):
+        address, bracket, port = entry[1:].partition("]")
+        return address if bracket and (not port or _is_port(port)) else entry
+    address, colon, port = entry.partition(":")
+    return address if _is_port(colon + port) else entry
+
+
+def _is_port(text: str) -> bool:
+    return text[:1] == ":" and text[1:].isascii() and text[1:].isdigit() and len(text) <= 6

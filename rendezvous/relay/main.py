@@ -67,14 +67,14 @@ def serve(
     public_url: str,
     certificate: Path | None,
     key: Path | None,
-    behind_proxy: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
     allow: tuple[str, ...],
 ) -> None:
     """Run the relay until SIGTERM or Ctrl-C. Prints `listening on ORIGIN` once it is up. It keeps nothing on disk."""
     program.log_to_stderr()
     with program.refusals_told("dispatch-relay"):
         program.check_pem_files(certificate, key)
-        proxies = proxy_networks(behind_proxy)
+        proxies = proxy_networks(trusted_proxies)
         admission = admission_of(allow, os.environ)
         origin = relay_origin(public_url) if public_url else ""
         if not origin and not is_loopback(host):

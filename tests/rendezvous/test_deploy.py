@@ -104,7 +104,7 @@ def test_the_broker_works_inside_its_walls(tmp_path: Path) -> None:
         lines = [line for line in (DEPLOY / UNIT).read_text().splitlines() if not line.startswith(OF_A_SYSTEM)]
         text = "\n".join(lines).replace("/opt/dispatch/bin", str(Path(sys.executable).parent))
         text = text.replace("--port 8800", "--port 0").replace("--public-url ${DISPATCH_PUBLIC_URL} ", "")
-        text = text.replace("--behind-proxy 127.0.0.1", "").replace(
+        text = text.replace("--trusted-proxies 127.0.0.1", "").replace(
             "[Service]", f"[Service]\nStandardOutput=file:{printed}"
         )
         unit = session.home / ".config/systemd/user" / UNIT

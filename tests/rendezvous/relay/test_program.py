@@ -100,6 +100,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         (["--allow", f"broker={KEY}", "--public-url", "http://relay.example"], "not use TLS"),
         (["--allow", f"broker={KEY}", "--public-url", "https://relay.example/x"], "not a relay's address"),
         (["--allow", f"broker={KEY}", "--behind-proxy", "0.0.0.0/0"], "only the addresses of your proxies"),
+        (["--allow", f"broker={KEY}", "--trusted-proxies", "10.0.0.0/8,::/0"], "--trusted-proxies ::/0 would trust"),
         (["--allow", f"broker={KEY}", "--certificate", __file__], "--certificate and --key have to be given together"),
         (
             ["--allow", f"broker={KEY}", "--certificate", __file__, "--key", __file__],
