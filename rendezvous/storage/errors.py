@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited, Unauthorized
+
+
+class LimitReached(RateLimited):
+    """A limit of StorageLimits refused the operation; `limit` is its name."""
+
+    limit: ClassVar[str]
 
 
 class UnknownUser(Unauthorized):
@@ -56,8 +64,10 @@ class OtherDeviceSet(Forbidden):
         super().__init__("the invitation carries a different device set than the broker has", fix="sign in again")
 
 
-class TooManySignIns(RateLimited):
-    """`StorageLimits.open_sign_ins_from_one` is reached."""
+class TooManySignIns(LimitReached):
+    """Too many of one user from one network."""
+
+    limit = "open_sign_ins_from_one"
 
     def __init__(self) -> None:
         super().__init__("too many sign-ins are waiting for approval", fix="try again in ten minutes")
@@ -70,8 +80,10 @@ class UserCodeTaken(Conflict):
         super().__init__("another sign-in already has that code", fix="try again")
 
 
-class AccountFull(RateLimited):
-    """`StorageLimits.kept_bytes` is reached."""
+class AccountFull(LimitReached):
+    """The account has as many bytes kept as it may."""
+
+    limit = "kept_bytes"
 
     def __init__(self, user_id: str, limit: int) -> None:
         super().__init__(
@@ -103,8 +115,10 @@ class InvitationIdTaken(Conflict):
         super().__init__("another invitation already has that id", fix="make a new invitation")
 
 
-class TooManyInvitationsSent(RateLimited):
-    """`StorageLimits.open_invitations_sent` is reached."""
+class TooManyInvitationsSent(LimitReached):
+    """The inviter has to withdraw one, or wait for an answer."""
+
+    limit = "open_invitations_sent"
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -113,8 +127,10 @@ class TooManyInvitationsSent(RateLimited):
         )
 
 
-class TooManyInvitationsReceived(RateLimited):
-    """`StorageLimits.open_invitations_received` is reached."""
+class TooManyInvitationsReceived(LimitReached):
+    """The invitee has to answer one."""
+
+    limit = "open_invitations_received"
 
     def __init__(self, invitee: str) -> None:
         super().__init__(f"{invitee} has too many open invitations", fix="ask them to answer some first")

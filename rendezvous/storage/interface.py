@@ -36,6 +36,7 @@ from rendezvous.storage.rows import (
     PostedInvitation,
     SignIn,
     StoredInvitation,
+    Usage,
 )
 
 
@@ -190,6 +191,10 @@ class Storage(trio.abc.AsyncResource):
     @abstractmethod
     async def check(self) -> None:
         """Return if the database answers."""
+
+    @abstractmethod
+    def usage(self) -> Usage:
+        """Return how many connections to the database are in use now."""
 
     @abstractmethod
     async def counts(self, now: int) -> Counts:

@@ -201,3 +201,12 @@ class Counts:
     devices_present: int
     invitations_open: int
     sign_ins_pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Connections of this process to its database: at most, in use now, and operations that wait for one."""
+
+    connections: int
+    in_use: int
+    waiting: int

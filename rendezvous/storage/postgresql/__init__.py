@@ -13,4 +13,4 @@ class PostgresqlStorage(SqlStorage):
     """A storage in the database that `url` names; its tables are made or migrated. Raises Invalid, Unavailable."""
 
     def __init__(self, url: str, *, limits: StorageLimits = StorageLimits()) -> None:
-        super().__init__(PostgresqlDatabase.open(url), limits=limits)
+        super().__init__(PostgresqlDatabase.open(url, connections=limits.database_connections), limits=limits)

@@ -26,15 +26,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from peer.protocol.errors import Invalid, Unavailable
+from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.rows import Usage
 from rendezvous.storage.sql import connection
-from rendezvous.storage.sql.connection import Connection, Values
+from rendezvous.storage.sql.connection import Connection, Values, usage_of
 
 log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
 
-CONNECTIONS: Final = 8
-"""Of one process, beside the one that listens. A server takes 100 by default, from all processes together."""
 TRIES: Final = 10
 """How often a write is tried that the server could not put in order with those beside it."""
 WAIT_SECONDS: Final = 5.0
@@ -109,14 +109,14 @@ class PostgresqlDatabase(connection.Database):
     cancelled.
     """
 
-    def __init__(self, pool: ConnectionPool[psycopg.Connection[Row]], conninfo: str) -> None:
+    def __init__(self, pool: ConnectionPool[psycopg.Connection[Row]], conninfo: str, *, connections: int) -> None:
         self._pool = pool
         self._conninfo = conninfo
-        self._limiter = trio.CapacityLimiter(CONNECTIONS)
+        self._limiter = trio.CapacityLimiter(connections)
         self._watch = _Watch()
 
     @classmethod
-    def open(cls, url: str) -> PostgresqlDatabase:
+    def open(cls, url: str, *, connections: int = StorageLimits().database_connections) -> PostgresqlDatabase:
         """Connect, and make or migrate the tables. Blocking. Raises Invalid for no connection string, and Unavailable
         for a server that is away, too old, read-only, or has tables of a newer program.
         """
@@ -133,14 +133,14 @@ class PostgresqlDatabase(connection.Database):
                 connection_class=psycopg.Connection[Row],
                 kwargs={"row_factory": _rows},
                 min_size=1,
-                max_size=CONNECTIONS,
+                max_size=connections,
                 open=True,
                 timeout=WAIT_SECONDS,
                 name="dispatch-rendezvous",
                 # Away for good is found out by each step's own wait; the pool goes on trying meanwhile.
                 reconnect_timeout=0,
             )
-        return cls(pool, conninfo)
+        return cls(pool, conninfo, connections=connections)
 
     async def write(self, step: Callable[[Connection], R], *, isolated: bool = True, unbounded: bool = False) -> R:
         """As of every database; `unbounded`: the step may take its time, and whoever waits for it watches it."""
@@ -226,6 +226,9 @@ class PostgresqlDatabase(connection.Database):
         made = psycopg.connect(self._conninfo, autocommit=True)
         made.execute(f"LISTEN {CHANNEL}")
         return made
+
+    def usage(self) -> Usage:
+        return usage_of(self._limiter)
 
     async def aclose(self) -> None:
         with trio.CancelScope(shield=True):

@@ -10,6 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+import trio
+
+from rendezvous.storage.rows import Usage
+
 R = TypeVar("R")
 
 Values = Sequence[object]
@@ -76,5 +80,19 @@ class Database(ABC):
         missed. Runs until it is cancelled."""
 
     @abstractmethod
+    def usage(self) -> Usage:
+        """Return how many of its connections are in use now."""
+
+    @abstractmethod
     async def aclose(self) -> None:
         """Close it; later steps raise Unavailable."""
+
+
+def usage_of(*limiters: trio.CapacityLimiter) -> Usage:
+    """Return the usage of connections, of which each is used under one of these limiters."""
+    counted = [limiter.statistics() for limiter in limiters]
+    return Usage(
+        connections=int(sum(each.total_tokens for each in counted)),
+        in_use=sum(each.borrowed_tokens for each in counted),
+        waiting=sum(each.tasks_waiting for each in counted),
+    )

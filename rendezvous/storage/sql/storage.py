@@ -21,6 +21,7 @@ from rendezvous.storage.rows import (
     PostedInvitation,
     SignIn,
     StoredInvitation,
+    Usage,
 )
 from rendezvous.storage.rules import check_claim, check_kept, invitation_mail_quotas
 from rendezvous.storage.sql import accounts, invitations, presence, sign_ins, upkeep
@@ -187,6 +188,9 @@ class SqlStorage(Storage):
 
     async def check(self) -> None:
         await self._read(lambda db: db.execute("SELECT 1").fetchone())
+
+    def usage(self) -> Usage:
+        return self._database.usage()
 
     async def counts(self, now: int) -> Counts:
         return await self._read(lambda db: upkeep.counts(db, now))

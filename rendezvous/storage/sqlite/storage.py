@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 import trio
 
 from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.rows import Usage
 from rendezvous.storage.sql import connection
-from rendezvous.storage.sql.connection import Connection, Row, Values
+from rendezvous.storage.sql.connection import Connection, Row, Values, usage_of
 from rendezvous.storage.sql.storage import SqlStorage
 from rendezvous.storage.sqlite.database import READERS, Database
 
@@ -68,6 +69,9 @@ class _Threads(connection.Database):
             await trio.sleep_forever()
         else:
             await self._notices.listen(heard)
+
+    def usage(self) -> Usage:
+        return usage_of(self._write_limiter, self._read_limiter)
 
     async def aclose(self) -> None:
         with trio.CancelScope(shield=True):

@@ -33,6 +33,7 @@ from rendezvous.storage.rows import (
     SignIn,
     SignInStatus,
     StoredInvitation,
+    Usage,
 )
 from rendezvous.storage.rows import PollOutcome as Outcome
 from rendezvous.storage.rules import (
@@ -454,6 +455,9 @@ class MemoryStorage(Storage):
 
     async def check(self) -> None:
         await self._run(lambda _state: None)
+
+    def usage(self) -> Usage:
+        return Usage(connections=1, in_use=0, waiting=0)
 
     async def counts(self, now: int) -> Counts:
         def step(state: State) -> Counts:

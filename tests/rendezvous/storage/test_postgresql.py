@@ -16,8 +16,9 @@ import trio
 
 from peer.protocol.errors import DispatchError, Invalid, Unavailable
 from rendezvous.storage.errors import NonceUsed
+from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.postgresql import PostgresqlStorage, database
-from rendezvous.storage.postgresql.database import CONNECTIONS, PostgresqlDatabase, migrations
+from rendezvous.storage.postgresql.database import PostgresqlDatabase, migrations
 from rendezvous.storage.sql.connection import Connection
 from tests.conftest import HANG
 from tests.rendezvous.postgresql import Server
@@ -143,7 +144,7 @@ async def test_a_server_that_only_reads_is_said(own: Server) -> None:
 
 async def test_more_steps_than_connections_wait_for_each_other(url: str) -> None:
     async with PostgresqlStorage(url) as storage, trio.open_nursery() as nursery:
-        for _ in range(10 * CONNECTIONS):
+        for _ in range(10 * StorageLimits().database_connections):
             nursery.start_soon(storage.check)
 
 

@@ -18,7 +18,7 @@ from rendezvous.storage.errors import (
     TooManyInvitationsSent,
     TooManySignIns,
 )
-from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.limits import DAY_MS, StorageLimits
 from rendezvous.storage.rows import InvitationAnswer, InvitationStatus, PollOutcome, SignInStatus
 from tests.rendezvous.storage.conftest import Handles, Open
 from tests.rendezvous.storage.values import HOUR, NOW, approved, author, caller, claim, invitation, sign_in
@@ -113,6 +113,28 @@ async def test_bounds_hold(open_with: Open) -> None:
         assert len(results) == 3 and {type(refusal) for refusal in refusals} == {error}
     mailed, _ = await at_once([mail(number) for number in range(AT_ONCE)])
     assert sorted(map(bool, mailed)) == [False] * (AT_ONCE - 3) + [True] * 3
+
+
+async def test_guesses_and_mails_of_a_sign_in_are_counted_together(open_with: Open) -> None:
+    """Seen to fail where each handle counts for itself, and where a count is read before it is written."""
+    storages = open_with(StorageLimits(wrong_codes=4, sign_in_mails_to_one_user=3))
+    asked = sign_in(ALICE, "code")
+    await storages[0].open_sign_in(author(ALICE), claim(ALICE), asked, device_code=b"d", interval=5000, now=NOW)
+
+    def mail(number: int) -> Callable[[], Awaitable[bool]]:
+        return lambda: storages[number % 2].reserve_sign_in_mail("code", b"mail %d" % number, NOW)
+
+    mailed, refusals = await at_once([mail(number) for number in range(AT_ONCE)])
+    assert refusals == [] and sorted(mailed) == [False] * (AT_ONCE - 3) + [True] * 3
+    await storages[1].purge(NOW + DAY_MS)
+    await storages[0].open_sign_in(author(ALICE), claim(ALICE), asked, device_code=b"e", interval=5000, now=NOW)
+    assert await storages[0].reserve_sign_in_mail("code", b"mail", NOW)
+
+    def guess(number: int) -> Callable[[], Awaitable[bool]]:
+        return lambda: storages[number % 2].count_wrong_code(b"mail")
+
+    ended, refusals = await at_once([guess(number) for number in range(AT_ONCE)])
+    assert refusals == [] and sorted(ended) == [False] * 3 + [True] * (AT_ONCE - 3)
 
 
 async def test_one_invitation_is_open_between_two(storages: Handles) -> None:
