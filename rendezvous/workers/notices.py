@@ -1,4 +1,5 @@
-"""Which users' invitations changed, told between processes: one line of JSON for each message on a stream.
+"""Which users' invitations changed, and what was counted, told between processes: one line of JSON for each message on
+a stream.
 
 A notice is a hint to read again. So what waits to be sent is a set of users, and above its bound everybody.
 """
@@ -6,17 +7,31 @@ A notice is a hint to read again. So what waits to be sent is a set of users, an
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final
 
 import trio
 
 MAX_WAITING: Final = 200
 """Users in one message, and waiting to be sent."""
-MAX_LINE: Final = 256 * 1024
-"""Bytes; a user id has at most 254 characters."""
+MAX_LINE: Final = 1024 * 1024
+"""Bytes. Metrics have 150,000 when every route and operation was used; a user id has at most 254."""
+MAX_MESSAGES: Final = 128
+"""Of metrics, waiting to be sent: one from each of 64 processes, twice. Whoever asked does without what is dropped."""
 READY: Final = "ready"
 CHANGED: Final = "changed"
+ASK: Final = "ask"
+"""A number, by which a process knows the answers again: it asks for the metrics of the others."""
+ASKED: Final = "asked"
+"""[process that asks, its number]"""
+ANSWER: Final = "answer"
+"""As ASKED, with METRICS."""
+ANSWERED: Final = "answered"
+"""The number, with WORKER and METRICS; or, first of all, with WORKER the asking one's own and OTHERS whom was asked."""
+WORKER: Final = "worker"
+OTHERS: Final = "others"
+METRICS: Final = "metrics"
 
 
 class Outbox:
@@ -25,6 +40,7 @@ class Outbox:
     def __init__(self) -> None:
         self._users: dict[str, None] = {}
         self._everybody = False
+        self._messages: deque[Mapping[str, object]] = deque(maxlen=MAX_MESSAGES)
         self._something = trio.Event()
 
     def tell(self, user_ids: Iterable[str] | None) -> None:
@@ -40,14 +56,23 @@ class Outbox:
         if self._everybody or self._users:
             self._something.set()
 
+    def post(self, message: Mapping[str, object]) -> None:
+        """Send a message; with MAX_MESSAGES waiting, the oldest is dropped."""
+        self._messages.append(message)
+        self._something.set()
+
     async def send(self, stream: trio.abc.SendStream) -> None:
         """Send what there is to tell, whenever there is something, until the stream breaks (trio.BrokenResourceError)
         or this is cancelled."""
         while True:
             await self._something.wait()
+            changed = self._everybody or bool(self._users)
             told = None if self._everybody else list(self._users)
             self._users, self._everybody, self._something = {}, False, trio.Event()
-            await stream.send_all(line({CHANGED: told}))
+            if changed:
+                await stream.send_all(line({CHANGED: told}))
+            while self._messages:
+                await stream.send_all(line(self._messages.popleft()))
 
 
 def line(message: object) -> bytes:

@@ -14,7 +14,19 @@ import structlog
 import trio
 
 from peer.protocol.errors import Unavailable
-from rendezvous.workers.notices import CHANGED, READY, Outbox, messages
+from rendezvous.workers.notices import (
+    ANSWER,
+    ANSWERED,
+    ASK,
+    ASKED,
+    CHANGED,
+    METRICS,
+    OTHERS,
+    READY,
+    WORKER,
+    Outbox,
+    messages,
+)
 from rendezvous.workers.worker import Inherited
 
 log = structlog.get_logger(__name__)
@@ -31,11 +43,20 @@ class Supervisor:
     `stop_seconds`: what one may take to end once it is asked to.
     """
 
-    def __init__(self, count: int, arguments: Sequence[str], listening: Sequence[int], *, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        count: int,
+        arguments: Sequence[str],
+        listening: Sequence[int],
+        *,
+        metrics: Sequence[int] = (),
+        stop_seconds: float,
+    ) -> None:
         self._count = count
         # -P: nothing is imported from the folder that it was started in.
         self._command = [sys.executable, "-P", "-m", "rendezvous.main", *arguments]
         self._listening = tuple(listening)
+        self._metrics = tuple(metrics)
         self._stop_seconds = stop_seconds
         self._outboxes: dict[int, Outbox] = {}
 
@@ -78,7 +99,7 @@ class Supervisor:
     async def _once(self, number: int, ready: Callable[[], None]) -> int:
         ours, theirs = socket.socketpair()
         with theirs:
-            inherited = Inherited(theirs.fileno(), self._listening)
+            inherited = Inherited(theirs.fileno(), self._listening, self._metrics)
             process = await trio.lowlevel.open_process(
                 [*self._command, "--worker", inherited.option],
                 pass_fds=inherited.descriptors,
@@ -107,6 +128,7 @@ class Supervisor:
                 if message.get(READY):
                     starting.deadline = float("inf")
                     ready()
+                self._pass_on(number, message)
                 if CHANGED in message:
                     told = message[CHANGED]
                     for other, outbox in self._outboxes.items():
@@ -115,6 +137,18 @@ class Supervisor:
         if starting.cancelled_caught:
             log.error("worker.not_ready", worker=number, seconds=START_SECONDS)
             process.kill()
+
+    def _pass_on(self, number: int, message: dict[str, Any]) -> None:
+        """Carry a question for metrics to the others, and their answers back."""
+        if ASK in message:
+            others = [other for other in self._outboxes if other != number]
+            self._outboxes[number].post({ANSWERED: message[ASK], WORKER: number, OTHERS: others})
+            for other in others:
+                self._outboxes[other].post({ASKED: [number, message[ASK]]})
+        if ANSWER in message:
+            asker, question = message[ANSWER]
+            if asker in self._outboxes:
+                self._outboxes[asker].post({ANSWERED: question, WORKER: number, METRICS: message[METRICS]})
 
     async def _ended(self, process: trio.Process) -> None:
         """Ask a process to stop, and wait until it has."""

@@ -16,12 +16,17 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
-from rendezvous.workers.notices import CHANGED, MAX_LINE, MAX_WAITING, Outbox, line, messages
+from rendezvous.workers import worker
+from rendezvous.workers.notices import ASK, CHANGED, MAX_LINE, MAX_MESSAGES, MAX_WAITING, READY, Outbox, line, messages
+from rendezvous.workers.worker import Others
 from tests.conftest import HANG
 from tests.rendezvous.postgresql import Server
-from tests.rendezvous.test_main import PROGRAM, environment, process
+from tests.rendezvous.test_main import PROGRAM, environment, metrics_at, process
 from tests.rendezvous.world import Clock, People, Running, people_at
+
+TOKEN = "t" * 32
 
 
 @asynccontextmanager
@@ -29,6 +34,20 @@ async def people_of(url: str, folder: Path) -> AsyncIterator[People]:
     """People at a broker that is other processes."""
     async with people_at(Running(url, Clock(), None), folder) as people:  # type: ignore[arg-type]  # its inside is there
         yield people
+
+
+async def samples(url: str, name: str) -> dict[str, float]:
+    """The values of a metric without other labels, by worker."""
+    async with httpx.AsyncClient(trust_env=False, timeout=HANG) as http:
+        response = await http.get(url, headers={"authorization": f"Bearer {TOKEN}"})
+    assert response.status_code == 200, response.text
+    families = text_string_to_metric_families(response.text)
+    found = [sample for family in families for sample in family.samples if sample.name == name]
+    return {sample.labels["worker"]: sample.value for sample in found}
+
+
+async def waiting_at(url: str) -> float:
+    return sum((await samples(f"{url}/metrics", "dispatch_readers_waiting")).values())
 
 
 def workers_of(running: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -49,6 +68,7 @@ def stopped(worker: psutil.Process) -> Iterator[None]:
 async def test_who_waits_at_one_hears_of_what_another_takes(tmp_path: Path, postgresql: Server, database: str) -> None:
     """Seen to fail without notices: Bob waited for his whole time."""
     more = {"DATABASE_URL": postgresql.database()} if database == "postgresql" else {}
+    more |= {"DISPATCH_METRICS_TOKEN": TOKEN}
     with process(tmp_path / "data", "--dev", "--port", "0", "--workers", "2", **more) as (running, url):
         one, other = workers_of(running)
         async with people_of(url, tmp_path / "people") as people:
@@ -63,7 +83,7 @@ async def test_who_waits_at_one_hears_of_what_another_takes(tmp_path: Path, post
 
                     for number, person in enumerate((carol, bob), start=1):
                         nursery.start_soon(wait, person.who.user_id, person.client.token)
-                        while f"dispatch_readers_waiting {number}" not in (await bob.http.get(f"{url}/metrics")).text:
+                        while await waiting_at(url) != number:
                             await trio.sleep(0.02)
                     other.resume()
                     with stopped(one), trio.fail_after(HANG):
@@ -78,6 +98,26 @@ async def test_who_waits_at_one_hears_of_what_another_takes(tmp_path: Path, post
                     assert "carol@example.org" not in answered
                     nursery.cancel_scope.cancel()
         assert [each["from"] for each in answered["bob@example.org"].json()["received"]] == ["alice@example.org"]
+
+
+@pytest.mark.parametrize("apart", [True, pytest.param(False, marks=pytest.mark.long)])
+async def test_one_scrape_has_the_metrics_of_all(tmp_path: Path, apart: bool) -> None:
+    """Also while one of them stands still, and after one was started anew. Seen to fail where each answers alone."""
+    options = ("--dev", "--port", "0", "--workers", "2", *(("--metrics", "127.0.0.1:0") if apart else ()))
+    started = "process_start_time_seconds"
+    with process(tmp_path / "data", *options, DISPATCH_METRICS_TOKEN=TOKEN) as (running, url):
+        there = metrics_at(running) if apart else f"{url}/metrics"
+        first = await samples(there, started)
+        assert sorted(first) == ["0", "1"]
+        assert len(await samples(there, "dispatch_readers_waiting")) == 2
+        one = workers_of(running)[0]
+        with stopped(one):
+            assert sorted(await samples(there, started)) == ["1"]
+        one.kill()
+        with trio.fail_after(HANG):
+            while (await samples(there, started)).get("0", first["0"]) == first["0"]:
+                await trio.sleep(0.05)
+        assert (await samples(there, started))["1"] == first["1"]
 
 
 async def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
@@ -191,6 +231,61 @@ async def test_above_the_bound_everybody_is_told_of(pair: tuple[trio.abc.Stream,
             assert message == {CHANGED: ["bob"]}
             break
         nursery.cancel_scope.cancel()
+
+
+async def test_messages_that_wait_are_bounded(pair: tuple[trio.abc.Stream, trio.abc.Stream]) -> None:
+    """The newest are kept, in their order, and what changed is told before them."""
+    here, there = pair
+    outbox = Outbox()
+    for number in range(MAX_MESSAGES + 2):
+        outbox.post({"number": number})
+    outbox.tell(["alice"])
+    told = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.send, here)
+        async for message in messages(there):
+            told.append(message)
+            if message == {"number": MAX_MESSAGES + 1}:
+                break
+        nursery.cancel_scope.cancel()
+    assert told == [{CHANGED: ["alice"]}, *({"number": number} for number in range(2, MAX_MESSAGES + 2))]
+
+
+async def test_an_answer_that_comes_too_late_is_of_no_other_question(
+    pair: tuple[trio.abc.Stream, trio.abc.Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = pair
+    others = Others(here)  # type: ignore[arg-type]  # a stream as good as a socket's
+    others.snapshot = lambda: {"counted": "here"}
+    others.ready()
+    heard = messages(there)
+
+    async def say(**message: object) -> None:
+        await there.send_all(line(message))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others.run)
+        assert await anext(heard) == {READY: True}
+        with monkeypatch.context() as impatient:
+            impatient.setattr(worker, "ANSWER_SECONDS", 0)
+            assert await others.metrics() == {"": {"counted": "here"}}
+        asked = await anext(heard)
+        found: list[dict[str, object]] = []
+
+        async def ask() -> None:
+            found.append(await others.metrics())
+
+        nursery.start_soon(ask)
+        again = await anext(heard)
+        assert again != asked
+        for question, says in ((asked, "late"), (again, "there")):
+            await say(answered=question[ASK], worker=0, others=[1])
+            await say(answered=question[ASK], worker=1, metrics={"counted": says})
+        with trio.fail_after(HANG):
+            while not found:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert found == [{"0": {"counted": "here"}, "1": {"counted": "there"}}]
 
 
 @pytest.mark.parametrize("sent", [b"nonsense\n", b"[]\n", b"x" * (MAX_LINE + 1)])
