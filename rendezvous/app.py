@@ -1,14 +1,16 @@
-"""The table of routes, the middleware, /health and /metrics. What the other routes do: the modules imported here."""
+"""The table of routes, the middleware, and /health. What the other routes do: the modules imported here."""
 
 from __future__ import annotations
 
+import time
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,14 +19,15 @@ from rendezvous import web
 from rendezvous.broker import Broker, is_loopback
 from rendezvous.invitations import InvitationRoutes
 from rendezvous.join_pages import JoinRoutes
+from rendezvous.metrics_page import MetricsPage
 from rendezvous.pages import Pages
 from rendezvous.presence import PresenceRoutes
 from rendezvous.relay_access import RelayRoutes
 from rendezvous.signin import SignInRoutes
 from rendezvous.signin_pages import PageRoutes
 
-MAX_AT_ONCE = 6_000
-"""Requests in flight, long polls included; one above it gets 503 at once."""
+UNMATCHED: Final = "unmatched"
+"""The route of requests, in metrics, that were refused before or had none."""
 
 
 def make_app(broker: Broker) -> ASGIApp:
@@ -48,10 +51,6 @@ def make_app(broker: Broker) -> ASGIApp:
         """GET /health/live → 204: the process answers, whatever its database does. One that does not is to be ended."""
         return Response(status_code=204)
 
-    async def metrics(_request: Request) -> Response:
-        """GET /metrics: numbers only, in the text format of Prometheus."""
-        return PlainTextResponse(await _metrics(broker), media_type="text/plain; version=0.0.4; charset=utf-8")
-
     routes = [
         Route("/v1/login/device", sign_in.device, methods=["POST"]),
         Route("/v1/login/token", sign_in.token, methods=["POST"]),
@@ -73,7 +72,7 @@ def make_app(broker: Broker) -> ASGIApp:
         Route("/v1/invitations/{token}/answer", invitations.answer, methods=["POST"]),
         Route("/health", health, methods=["GET"]),
         Route("/health/live", live, methods=["GET"]),
-        Route("/metrics", metrics, methods=["GET"]),
+        Route("/metrics", MetricsPage(broker).public, methods=["GET"]),
     ]
     app = Starlette(
         routes=routes,
@@ -91,37 +90,47 @@ def make_app(broker: Broker) -> ASGIApp:
 
 
 class RequestLimits:
-    """ASGI middleware: bounds on requests in flight and per address; counts responses by status."""
+    """ASGI middleware: bounds on requests in flight and per address; counts and times responses for /metrics."""
 
     def __init__(self, app: ASGIApp, *, broker: Broker) -> None:
         self._app = app
         self._broker = broker
-        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        began, status = time.perf_counter(), 0
 
-        async def counted(message: Message) -> None:
+        async def noted(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                self._broker.responses_by_status[int(message["status"])] += 1
+                status = int(message["status"])
             await send(message)
 
+        self._broker.requests_in_progress += 1
         try:
-            if self._broker.settings.dev:
-                _refuse_from_afar(Request(scope))
-            if self._in_flight >= MAX_AT_ONCE:
-                raise Unavailable("the broker is busy", fix="try again in a few seconds")
-            self._broker.by_address.take(self._broker.address(Request(scope)), self._broker.clock())
-        except DispatchError as error:
-            await web.problem(error)(scope, receive, counted)
-            return
-        self._in_flight += 1
-        try:
-            await self._app(scope, receive, counted)
+            try:
+                self._admit(Request(scope))
+            except DispatchError as error:
+                await web.problem(error)(scope, receive, noted)
+                return
+            await self._app(scope, receive, noted)
         finally:
-            self._in_flight -= 1
+            self._broker.requests_in_progress -= 1
+            if status:
+                route = getattr(scope.get("route"), "path", UNMATCHED)
+                seconds = time.perf_counter() - began - web.waited(scope)
+                self._broker.metrics.request(scope["method"], route, status=status, seconds=seconds)
+
+    def _admit(self, request: Request) -> None:
+        broker = self._broker
+        if broker.settings.dev:
+            _refuse_from_afar(request)
+        if broker.requests_in_progress > broker.settings.limits.requests_at_once:
+            broker.refused("requests_at_once")
+            raise Unavailable("the broker is busy", fix="try again in a few seconds")
+        broker.by_address.take(broker.address(request), broker.clock())
 
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
@@ -141,22 +150,3 @@ def _refuse_from_afar(request: Request) -> None:
             "a development broker approves every sign-in, so it only answers requests from its own machine",
             fix="run the broker without --dev, and with --public-url and --smtp-host",
         )
-
-
-async def _metrics(broker: Broker) -> str:
-    counts = await broker.storage.counts(broker.clock())
-    gauges = {
-        "users": counts.users,
-        "devices": counts.devices,
-        "devices_present": counts.devices_present,
-        "invitations_open": counts.invitations_open,
-        "logins_pending": counts.sign_ins_pending,
-        "readers_waiting": len(broker.changes),
-    }
-    lines = []
-    for name, value in gauges.items():
-        lines += [f"# TYPE dispatch_{name} gauge", f"dispatch_{name} {value}"]
-    lines.append("# TYPE dispatch_responses_total counter")
-    by_status = sorted(broker.responses_by_status.items())
-    lines += [f'dispatch_responses_total{{status="{status}"}} {count}' for status, count in by_status]
-    return "\n".join(lines) + "\n"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,11 +17,15 @@ from peer.protocol.errors import Invalid
 from rendezvous import web
 from rendezvous.change_signal import ChangeSignal
 from rendezvous.installing import Installing
-from rendezvous.mail import Mailer
+from rendezvous.limits import Limits
+from rendezvous.mail import Mail, Mailer
+from rendezvous.metrics import Metrics, Snapshot
+from rendezvous.program import version
 from rendezvous.proxies import Network, client_address
 from rendezvous.ratelimit import Buckets, network_of
 from rendezvous.relay_tokens import RelayKey
 from rendezvous.storage.interface import Storage
+from rendezvous.storage.measured import measured
 from rendezvous.tokens import Bearer, Tokens
 from rendezvous.writes import Write, open_write
 
@@ -30,7 +34,7 @@ from rendezvous.writes import Write, open_write
 class Settings:
     """What the operator chose. `public_url` is the origin that requests are signed for, without a slash at its end;
     `installing`: how their users install dispatch, for invitations; `relays` are origins in their one form, named to
-    every user."""
+    every user. `metrics_apart`: /metrics has an address of its own; `metrics_token`: who reads it has to bring this."""
 
     public_url: str
     data: Path
@@ -38,6 +42,9 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = ()
     installing: Installing = field(default_factory=Installing)
     relays: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    metrics_apart: bool = False
+    metrics_token: str = field(default="", repr=False)
 
 
 def origin_of(url: str) -> str:
@@ -84,19 +91,56 @@ class Broker:
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self.settings = settings
-        self.storage = storage
+        self.metrics = Metrics(version=version())
+        self.storage = measured(storage, self.metrics)
         self.mailer = mailer
         self.relay_key = relay_key
         self.clock = clock
         self.tokens = Tokens(secret, origin=settings.public_url, clock=clock)
         self.typed_code_key = hmac.digest(secret, b"dispatch: this browser typed that code", "sha256")
-        self.changes = ChangeSignal()
+        limits = settings.limits
+        self.requests_in_progress = 0
         self.draining = False
-        self.responses_by_status: Counter[int] = Counter()
-        self.by_address = Buckets(per_minute=600, burst=300)
-        self.sign_ins_by_address = Buckets(per_minute=30, burst=30)
-        self.by_account = Buckets(per_minute=300, burst=150)
-        self.writes_by_device = Buckets(per_minute=60, burst=60)
+        self.metrics_of_all: Callable[[], Awaitable[Mapping[str, Snapshot]]] | None = None
+        """Of a broker of several processes: what each has counted, by its number."""
+        self.changes = ChangeSignal(limits, on_refusal=self.refused)
+        self.by_address = self._rate("requests_per_minute", limits.requests_per_minute, limits.request_burst)
+        self.sign_ins_by_address = self._rate("sign_ins_per_minute", limits.sign_ins_per_minute, limits.sign_in_burst)
+        self.pages_by_address = self._rate("pages_per_minute", limits.pages_per_minute, limits.page_burst)
+        self.unknown_codes_by_address = self._rate(
+            "unknown_codes_per_minute", limits.unknown_codes_per_minute, limits.unknown_code_burst
+        )
+        self.by_account = self._rate("reads_per_minute", limits.reads_per_minute, limits.read_burst)
+        self.writes_by_device = self._rate("writes_per_minute", limits.writes_per_minute, limits.write_burst)
+        self._watch()
+
+    def refused(self, reason: str) -> None:
+        """Count what a limit refused; `reason` is the limit's name (metrics.REASONS)."""
+        self.metrics.refused(reason)
+
+    async def send(self, mail: Mail) -> bool:
+        """Send a mail and count it; False when the mail server did not accept it, or there is none."""
+        accepted = self.mailer is not None and await self.mailer.send(mail)
+        self.metrics.mail(accepted=accepted)
+        return accepted
+
+    def _rate(self, name: str, per_minute: int, burst: int) -> Buckets:
+        return Buckets(
+            per_minute=per_minute,
+            burst=burst,
+            max_keys=self.settings.limits.rates_remembered,
+            on_refusal=partial(self.refused, name),
+        )
+
+    def _watch(self) -> None:
+        watch, usage = self.metrics.watch, self.storage.usage
+        about = "Requests that are being answered, those that wait for a change among them."
+        watch("dispatch_http_requests_in_progress", about, lambda: self.requests_in_progress)
+        watch("dispatch_readers_waiting", "Requests that wait for a change.", lambda: len(self.changes))
+        about = "Connections that this process may have to its database."
+        watch("dispatch_storage_connections", about, lambda: usage().connections)
+        watch("dispatch_storage_connections_in_use", "Those that are in use.", lambda: usage().in_use)
+        watch("dispatch_storage_operations_waiting", "Operations that wait for one.", lambda: usage().waiting)
 
     def address(self, request: Request) -> str:
         """Return where a request comes from, in the form that rate limits count."""

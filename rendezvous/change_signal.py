@@ -7,21 +7,25 @@ What another process changes is told by `Storage.listen`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
 
 from peer.protocol.errors import RateLimited
-
-WAITING_PER_USER = 20
-WAITING_IN_ALL = 5_000
+from rendezvous.limits import Limits
 
 
 class ChangeSignal:
-    """A scope for each waiting request, by user. `len()` is the number of waiting requests."""
+    """A scope for each waiting request, by user. `len()` is the number of waiting requests.
 
-    def __init__(self) -> None:
+    Of `limits` it keeps `waiting_requests` and `waiting_requests_per_user`; `on_refusal` is called with the name of the
+    one that refuses a request.
+    """
+
+    def __init__(self, limits: Limits = Limits(), *, on_refusal: Callable[[str], None] = lambda _limit: None) -> None:
+        self._limits = limits
+        self._on_refusal = on_refusal
         self._waiting: dict[str, set[trio.CancelScope]] = {}
         self._count = 0
         self._closed = False
@@ -32,9 +36,12 @@ class ChangeSignal:
 
         Raises RateLimited over the bounds.
         """
-        mine = self._waiting.setdefault(user_id, set())
-        if len(mine) >= WAITING_PER_USER or self._count >= WAITING_IN_ALL:
+        mine = self._waiting.get(user_id, set())
+        full = self._full(len(mine))
+        if full:
+            self._on_refusal(full)
             raise RateLimited("too many requests are already waiting for changes", fix="ask without wait=")
+        self._waiting[user_id] = mine
         told = trio.CancelScope()
         if self._closed:
             told.cancel()
@@ -47,6 +54,11 @@ class ChangeSignal:
             self._count -= 1
             if not mine and self._waiting.get(user_id) is mine:
                 del self._waiting[user_id]
+
+    def _full(self, mine: int) -> str:
+        if mine >= self._limits.waiting_requests_per_user:
+            return "waiting_requests_per_user"
+        return "waiting_requests" if self._count >= self._limits.waiting_requests else ""
 
     def notify(self, *user_ids: str) -> None:
         """Wake every request that waits for one of these users."""

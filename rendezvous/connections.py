@@ -49,10 +49,14 @@ class ConnectionLimits:
 
 
 class OpenConnections:
-    """Counts open connections, and says which new one has a place."""
+    """Counts open connections, and says which new one has a place.
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    `on_refusal` is called with the limit that leaves none: "connections" or "connections_per_network".
+    """
+
+    def __init__(self, limits: ConnectionLimits, *, on_refusal: Callable[[str], None] = lambda _limit: None) -> None:
         self._limits = limits
+        self._on_refusal = on_refusal
         self._total = 0
         self._by_network: Counter[str] = Counter()
 
@@ -62,6 +66,7 @@ class OpenConnections:
         network = network_of(address)
         full = self._by_network[network] >= self._limits.per_network and not is_trusted(address, self._limits.unbounded)
         if self._total >= self._limits.total or full:
+            self._on_refusal("connections_per_network" if full else "connections")
             yield False
             return
         self._total += 1
@@ -88,13 +93,14 @@ async def serve_within(
     started: trio.Event,
     until: Callable[[], Awaitable[None]],
     ended: Callable[[], None] = lambda: None,
+    on_refusal: Callable[[str], None] = lambda _limit: None,
 ) -> None:
     """Serve on `listeners` until `until` returns, then let running requests end, for GRACE_SECONDS.
 
     Sets `started` once it accepts connections. They are TLS if there is a context for it. `ended` is called when
-    every response has become its connection's last: it may end requests that wait.
+    every response has become its connection's last: it may end requests that wait. `on_refusal`: as of OpenConnections.
     """
-    counted = OpenConnections(limits)
+    counted = OpenConnections(limits, on_refusal=on_refusal)
     open_now: set[Connection] = set()
     scheme = "http" if tls is None else "https"
 

@@ -168,11 +168,14 @@ class InvitationRoutes:
 
     async def _mail(self, invitation: Invitation) -> bool:
         broker = self._broker
-        if broker.mailer is None or not await broker.storage.reserve_invitation_mail(
+        if broker.mailer is None:
+            return False
+        if not await broker.storage.reserve_invitation_mail(
             inviter=invitation.issuer_user, invitee=invitation.audience_user, now=broker.clock()
         ):
+            broker.refused("invitation_mails")
             return False
-        return await broker.mailer.send(
+        return await broker.send(
             mail_texts.invitation(
                 to=invitation.audience_user,
                 inviter=invitation.issuer_user,

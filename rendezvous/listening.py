@@ -16,8 +16,12 @@ response in memory for a quarter of an hour."""
 
 
 @asynccontextmanager
-async def listening(host: str, port: int, *, backlog: int) -> AsyncIterator[Sequence[trio.SocketListener]]:
+async def listening(
+    host: str, port: int, *, backlog: int, option: str = "--port"
+) -> AsyncIterator[Sequence[trio.SocketListener]]:
     """Listen on every address that `host` has, IPv4 and IPv6, all on one port. Raises Unavailable.
+
+    `option`: the one that names the port, for the error.
 
     `::` stands for all addresses of both families. Port 0 is any port that is free on all of them.
 
@@ -34,7 +38,7 @@ async def listening(host: str, port: int, *, backlog: int) -> AsyncIterator[Sequ
                 listeners = await _open(stack, host, drawn, backlog)
         except OSError as error:
             raise Unavailable(
-                f"can't listen on {host} port {port}: {error.strerror}", fix="name another --port"
+                f"can't listen on {host} port {port}: {error.strerror}", fix=f"name another {option}"
             ) from error
         yield listeners
 

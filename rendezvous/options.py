@@ -17,7 +17,9 @@ from peer.protocol.relays.addresses import MAX_RELAYS
 from rendezvous import program
 from rendezvous.broker import Settings, is_loopback, origin_of
 from rendezvous.installing import CommandLine, read_installing
+from rendezvous.limits import read_limits
 from rendezvous.mail import Mailer, SmtpSettings
+from rendezvous.private_files import MIN_TEXT
 from rendezvous.proxies import Network, proxy_networks
 from rendezvous.relay_access import named_relays
 
@@ -111,6 +113,23 @@ def broker_options(command: Command) -> Command:
             envvar="DISPATCH_INSTALL_URL",
             help="A page about installing dispatch, linked for people who are invited.",
         ),
+        click.option(
+            "--limit",
+            metavar="NAME=NUMBER",
+            multiple=True,
+            envvar="DISPATCH_LIMITS",
+            help="A limit in place of its default, such as connections_per_network=500. Repeatable.",
+        ),
+        click.option(
+            "--metrics",
+            metavar="HOST:PORT",
+            default="",
+            envvar="DISPATCH_METRICS",
+            help=(
+                "Serve /metrics at this address, by HTTP. Without it only whoever brings $DISPATCH_METRICS_TOKEN reads "
+                "them, at the broker's own."
+            ),
+        ),
         click.option("--smtp-host", default="", envvar="DISPATCH_SMTP_HOST", help="Mail server (STARTTLS)."),
         click.option(
             "--smtp-port",
@@ -151,7 +170,9 @@ class Options:
     drain: float
     certificate: Path | None
     key: Path | None
-    behind_proxy: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    limit: tuple[str, ...]
+    metrics: str
     relay: tuple[str, ...]
     install_command: tuple[str, ...]
     install_url: str
@@ -187,10 +208,27 @@ class Options:
             public_url=origin,
             data=folder,
             dev=self.dev,
-            trusted_proxies=proxy_networks(self.behind_proxy),
+            trusted_proxies=proxy_networks(self.trusted_proxies),
             installing=read_installing(self.install_command, self.install_url),
             relays=named_relays(self.relay, public_url=origin),
+            limits=read_limits(self.limit),
+            metrics_apart=self.metrics_address() is not None,
+            metrics_token=_metrics_token(),
         )
+
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Return the host and port for /metrics alone, or None for none. Raises Invalid."""
+        if not self.metrics:
+            return None
+        fix = "write it like --metrics 127.0.0.1:9464, or [::1]:9464"
+        try:
+            parts = urlsplit(f"//{self.metrics}")
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise Invalid(f"--metrics {self.metrics!r} is no address with a port", fix=fix) from error
+        if not host or port is None or parts.netloc != self.metrics or parts.username is not None:
+            raise Invalid(f"--metrics {self.metrics!r} is no address with a port", fix=fix)
+        return host, port
 
     def mailer(self) -> Mailer | None:
         """Return what sends mail, or None where no server was named. Raises Invalid."""
@@ -208,6 +246,16 @@ class Options:
         )
 
 
+def _metrics_token() -> str:
+    token = os.environ.get("DISPATCH_METRICS_TOKEN", "")
+    if token and (len(token) < MIN_TEXT or not all("!" <= letter <= "~" for letter in token)):
+        raise Invalid(
+            f"DISPATCH_METRICS_TOKEN has to be at least {MIN_TEXT} letters, digits and signs, without spaces",
+            fix="set it to the output of `openssl rand -hex 32`",
+        )
+    return token
+
+
 def _refuse_dev_off_loopback(host: str, origin: str, proxies: Sequence[Network]) -> None:
     if not is_loopback(host):
         raise Invalid(f"--dev approves every sign-in, so it cannot listen on {host}", fix="use --host 127.0.0.1")
@@ -219,5 +267,5 @@ def _refuse_dev_off_loopback(host: str, origin: str, proxies: Sequence[Network])
     if proxies:
         raise Invalid(
             "--dev approves every sign-in, so it cannot be used behind a proxy",
-            fix="remove --behind-proxy; or remove --dev, and set --smtp-host and --smtp-from",
+            fix="remove --trusted-proxies; or remove --dev, and set --smtp-host and --smtp-from",
         )

@@ -37,7 +37,7 @@ class Pages:
 
     def throttle(self, request: Request) -> None:
         """Count a request for a page. Raises TooMany."""
-        self._broker.sign_ins_by_address.take("page " + self._broker.address(request), self._broker.clock())
+        self._broker.pages_by_address.take(self._broker.address(request), self._broker.clock())
 
     def show(self, name: str, *, status: int = 200, copies: bool = False, **values: object) -> Response:
         """Return a page. `copies`: it has buttons that copy."""

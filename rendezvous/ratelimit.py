@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
 
 from peer.protocol.errors import RateLimited
@@ -19,26 +20,51 @@ class TooMany(RateLimited):
 
 
 class Buckets:
-    """One bucket for each key: `burst` at once, refilled by `per_minute`. Times in milliseconds."""
+    """One bucket for each key: `burst` at once, refilled by `per_minute`. Times in milliseconds.
 
-    def __init__(self, *, per_minute: float, burst: int, max_keys: int = 20_000) -> None:
+    `on_refusal` is called before a take is refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        per_minute: float,
+        burst: int,
+        max_keys: int = 20_000,
+        on_refusal: Callable[[], None] = lambda: None,
+    ) -> None:
         self._per_ms = per_minute / 60_000
         self._burst = burst
         self._max_keys = max_keys
+        self._on_refusal = on_refusal
         self._levels: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def take(self, key: str, now: int) -> None:
         """Take one from the bucket of `key`. Raises TooMany when it is empty."""
-        level, since = self._levels.pop(key, (float(self._burst), now))
-        level = min(float(self._burst), level + max(0, now - since) * self._per_ms)
+        level = self._level(key, now)
         allowed = level >= 1
         self._levels[key] = (level - 1 if allowed else level, now)
+        self._levels.move_to_end(key)
         if len(self._levels) > self._max_keys:
             # The least recently used bucket is mostly the fullest, and a forgotten one is full again: the bound on
             # memory can only let a request through, never refuse one.
             self._levels.popitem(last=False)
         if not allowed:
-            raise TooMany(max(1, math.ceil((1 - level) / self._per_ms / 1000)))
+            self._refuse(level)
+
+    def require(self, key: str, now: int) -> None:
+        """Raise TooMany if the bucket of `key` is empty, and take nothing."""
+        level = self._level(key, now)
+        if level < 1:
+            self._refuse(level)
+
+    def _level(self, key: str, now: int) -> float:
+        level, since = self._levels.get(key, (float(self._burst), now))
+        return min(float(self._burst), level + max(0, now - since) * self._per_ms)
+
+    def _refuse(self, level: float) -> None:
+        self._on_refusal()
+        raise TooMany(max(1, math.ceil((1 - level) / self._per_ms / 1000)))
 
     def __len__(self) -> int:
         return len(self._levels)

@@ -7,7 +7,7 @@ import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -19,7 +19,9 @@ from rendezvous import program, serving
 from rendezvous.broker import Broker, origin_of
 from rendezvous.connections import GRACE_SECONDS, ConnectionLimits
 from rendezvous.data_folder import DataFolder
+from rendezvous.limits import Limits
 from rendezvous.listening import listening, port_of
+from rendezvous.metrics_page import CONNECTIONS, serve_apart
 from rendezvous.options import Options
 from rendezvous.relay_tokens import load_relay_key
 from rendezvous.storage.opening import open_storage
@@ -56,22 +58,21 @@ def _run_to_its_end(serving: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _serve(options: Options) -> None:
-    backlog = ConnectionLimits().within_descriptors().total
-    async with listening(options.host, options.port, backlog=backlog) as listeners, _signalled() as stop:
-        await _run(options, listeners, stop, lambda url: _announce(options, url))
+    async with _listening(options) as (listeners, apart), _signalled() as stop:
+        await _run(options, listeners, apart, stop, lambda url: _announce(options, url, apart))
 
 
 async def _supervise(options: Options, arguments: Sequence[str]) -> None:
-    backlog = ConnectionLimits().within_descriptors().total
-    async with listening(options.host, options.port, backlog=backlog) as listeners, _signalled() as stop:
+    async with _listening(options) as (listeners, apart), _signalled() as stop:
         supervisor = Supervisor(
             options.workers,
             arguments,
             [each.socket.fileno() for each in listeners],
+            metrics=[each.socket.fileno() for each in apart],
             stop_seconds=options.drain + GRACE_SECONDS + 2,
         )
         url = _public_url(options, listeners)
-        await supervisor.run(started=lambda: _announce(options, url), stop=stop.wait)
+        await supervisor.run(started=lambda: _announce(options, url, apart), stop=stop.wait)
 
 
 async def _work(options: Options, inherited: Inherited) -> None:
@@ -84,24 +85,31 @@ async def _work(options: Options, inherited: Inherited) -> None:
 
         nursery.start_soon(others.run)
         nursery.start_soon(until_alone)
-        await _run(options, inherited.listeners(), stop, lambda _url: others.ready(), others=others)
+        listeners, apart = inherited.listeners(), inherited.metrics_listeners()
+        await _run(options, listeners, apart, stop, lambda _url: others.ready(), others=others)
         nursery.cancel_scope.cancel()
 
 
 async def _run(
     options: Options,
     listeners: Sequence[trio.SocketListener],
+    apart: Sequence[trio.SocketListener],
     stop: trio.Event,
     accepting: Callable[[str], None],
     *,
     others: Others | None = None,
 ) -> None:
-    """Serve until `stop`; `accepting` is called with the public address once connections are accepted."""
-    limits = ConnectionLimits().within_descriptors()
+    """Serve until `stop`, and /metrics at `apart`; `accepting` is called with the public address once connections are
+    accepted."""
     tls = _tls(options)
     settings = options.settings(options.folder)
-    settings = replace(settings, public_url=settings.public_url or _public_url(options, listeners))
-    async with open_storage(options.database, options.folder, notices=others) as storage:
+    limits = _connection_limits(settings.limits)
+    settings = replace(
+        settings,
+        public_url=settings.public_url or _public_url(options, listeners),
+        limits=settings.limits.with_connections(limits.total),
+    )
+    async with open_storage(options.database, options.folder, limits=settings.limits, notices=others) as storage:
         broker = Broker(
             settings,
             storage=storage,
@@ -109,8 +117,12 @@ async def _run(
             relay_key=load_relay_key(options.folder),
             mailer=options.mailer(),
         )
+        if others is not None:
+            others.snapshot, broker.metrics_of_all = broker.metrics.snapshot, others.metrics
         started = trio.Event()
         async with trio.open_nursery() as nursery:
+            if apart:
+                nursery.start_soon(partial(serve_apart, broker, apart, until=stop.wait))
             nursery.start_soon(
                 partial(
                     serving.serve,
@@ -125,6 +137,32 @@ async def _run(
             )
             await started.wait()
             accepting(settings.public_url)
+
+
+def _connection_limits(limits: Limits) -> ConnectionLimits:
+    return ConnectionLimits(total=limits.connections, per_network=limits.connections_per_network).within_descriptors()
+
+
+@asynccontextmanager
+async def _listening(
+    options: Options,
+) -> AsyncIterator[tuple[Sequence[trio.SocketListener], Sequence[trio.SocketListener]]]:
+    """Listen for everybody, and for whoever reads metrics if that has an address of its own."""
+    wanted = options.settings(options.folder).limits
+    limits = _connection_limits(wanted)
+    if limits.total < wanted.connections != Limits().connections:
+        click.echo(
+            f"at most {limits.total:,} connections, not {wanted.connections:,}: that is what a process has file "
+            "descriptors for (`ulimit -n`, or LimitNOFILE of its unit)",
+            err=True,
+        )
+    async with AsyncExitStack() as stack:
+        listeners = await stack.enter_async_context(listening(options.host, options.port, backlog=limits.total))
+        apart: Sequence[trio.SocketListener] = ()
+        if address := options.metrics_address():
+            own = listening(*address, backlog=CONNECTIONS, option="--metrics")
+            apart = await stack.enter_async_context(own)
+        yield listeners, apart
 
 
 def _tls(options: Options) -> ssl.SSLContext | None:
@@ -154,7 +192,9 @@ async def _signalled() -> AsyncIterator[trio.Event]:
             nursery.cancel_scope.cancel()
 
 
-def _announce(options: Options, url: str) -> None:
+def _announce(options: Options, url: str, apart: Sequence[trio.SocketListener]) -> None:
+    if address := options.metrics_address():
+        click.echo(f"metrics at http://{program.authority(address[0], port_of(apart))}/metrics", err=True)
     if options.dev:
         click.echo("DEVELOPMENT BROKER: it approves every sign-in without checking who asks", err=True)
     elif not options.smtp_host:

@@ -65,5 +65,6 @@ async def serve(
             started=started,
             until=drained,
             ended=broker.changes.close,
+            on_refusal=broker.refused,
         )
         nursery.cancel_scope.cancel()

@@ -107,7 +107,6 @@ class SignInRoutes:
     async def token(self, request: Request) -> Response:
         """POST /v1/login/token (RFC 8628 3.4, 3.5): {device_code} → a token, or `error` as that RFC has it."""
         broker = self._broker
-        broker.by_address.take(broker.address(request), broker.clock())
         document = await web.read_json(request)
         if not isinstance(document, dict) or set(document) != {"device_code"}:
             raise Invalid('the body must be {"device_code": text}', fix="update dispatch")

@@ -49,7 +49,10 @@ class PageRoutes:
         code, sign_in = "", None
         if typed := request.query_params.get("code", ""):
             code = normal_user_code(typed)
-            sign_in = await self._broker.storage.sign_in_by_user_code(code, self._broker.clock())
+            try:
+                sign_in = await self._by_user_code(request, code)
+            except DispatchError as error:
+                return self._pages.error(error)
         return self._pages.show("login.html", code=code, sign_in=sign_in, mail_token="", typed=False)
 
     async def submit(self, request: Request) -> Response:
@@ -57,7 +60,7 @@ class PageRoutes:
         try:
             form = await self._form(request)
             code = normal_user_code(form.get("user_code", ""))
-            sign_in = _pending(await self._broker.storage.sign_in_by_user_code(code, self._broker.clock()))
+            sign_in = _pending(await self._by_user_code(request, code))
             if self._broker.settings.dev:
                 return await self._approve(sign_in)
             response = await self._mail(sign_in)
@@ -95,9 +98,10 @@ class PageRoutes:
             if "user_code" not in form and self._has_typed(request, sign_in):
                 return await self._approve(sign_in)
             typed = normal_user_code(form.get("user_code", ""))
-            theirs = await self._broker.storage.sign_in_by_user_code(typed, self._broker.clock())
+            theirs = await self._by_user_code(request, typed)
             if theirs is None or theirs.user_id != sign_in.user_id:
                 if await self._broker.storage.count_wrong_code(_digest(token)):
+                    self._broker.refused("wrong_codes")
                     raise Gone("The code was mistyped too many times, so this request has ended", fix=AGAIN)
                 raise Invalid(
                     "That is not the code of the device that asked to sign in",
@@ -127,6 +131,7 @@ class PageRoutes:
             raise Unavailable("This broker can't send mail", fix="ask its operator to set --smtp-host and --smtp-from")
         token = secrets.token_urlsafe(32)
         if not await broker.storage.reserve_sign_in_mail(sign_in.user_code, _digest(token), broker.clock()):
+            broker.refused("sign_in_mails")
             raise RateLimited(
                 f"A mail was sent to {sign_in.user_id} a few minutes ago, and its link still works",
                 fix="open the link in the newest mail and type the code shown on your device",
@@ -139,7 +144,7 @@ class PageRoutes:
             page=f"{broker.settings.public_url}/login/mail?t={token}",
             origin=broker.settings.public_url,
         )
-        if not await broker.mailer.send(mail):
+        if not await broker.send(mail):
             await broker.storage.forget_mail_token(_digest(token))
             raise Unavailable(
                 "The mail could not be sent", fix="try again; if it still fails, tell the broker's operator"
@@ -152,6 +157,20 @@ class PageRoutes:
                 "Keep the code on your device at hand: you may have to type it there."
             ),
         )
+
+    async def _by_user_code(self, request: Request, code: str) -> SignIn | None:
+        """Return the sign-in with this code. A code that none has is counted, and after too many of them the network
+        that they came from learns nothing of any. Raises TooMany."""
+        guesses, network, now = (
+            self._broker.unknown_codes_by_address,
+            self._broker.address(request),
+            self._broker.clock(),
+        )
+        guesses.require(network, now)
+        found = await self._broker.storage.sign_in_by_user_code(code, now)
+        if found is None:
+            guesses.take(network, now)
+        return found
 
     async def _by_mail_token(self, token: str) -> SignIn | None:
         return await self._broker.storage.sign_in_by_mail_token(_digest(token), self._broker.clock())

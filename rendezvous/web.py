@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 
 import structlog
@@ -26,6 +28,8 @@ RETRY_SECONDS = "5"
 """Told with 503, which is over soon: a database that fails over, a broker that is restarted."""
 RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
 """A read's response header with a fresh token, present once less than half of the old one's life is left."""
+WAITED = "dispatch.waited"
+"""Of a request's ASGI scope."""
 PROBLEM = "application/problem+json"
 
 SECURITY_HEADERS = (
@@ -71,11 +75,26 @@ async def read_json(request: Request) -> object:
         raise Invalid("the body is not JSON", fix="send a JSON object") from error
 
 
+@contextmanager
+def waiting(request: Request) -> Iterator[None]:
+    """Note that a request waits, as it asked to, while the block runs: no time of ours."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        request.scope[WAITED] = waited(request.scope) + time.perf_counter() - began
+
+
+def waited(scope: Scope) -> float:
+    """Return the seconds that a request has waited, as it asked to."""
+    return float(scope.get(WAITED, 0.0))
+
+
 async def wait_while_connected(request: Request, told: trio.CancelScope, *, seconds: float) -> None:
     """Wait in `told` until it is cancelled, or for `seconds`. Raises ClientDisconnect once the client has left: nothing
     is to be done for it then."""
     told.deadline = trio.current_time() + seconds
-    with told:
+    with waiting(request), told:
         while (await request.receive())["type"] != "http.disconnect":
             pass  # a body that nobody asked for
         raise ClientDisconnect

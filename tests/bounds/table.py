@@ -53,13 +53,11 @@ from peer.protocol.relays import messages as relay_messages
 from peer.runs import recorder, removal
 from peer.steps import granting, hellos, inbound, inviting, receiving
 from peer.trust import edge_lifecycle, fingerprints, scopes
-from rendezvous import change_signal, ratelimit
-from rendezvous.connections import ConnectionLimits
+from rendezvous import limits as broker_limits
 from rendezvous.http1 import requests as http1_requests
 from rendezvous.relay import limits as relay_limits
 from rendezvous.relay import requests
 from rendezvous.storage import limits as storage_limits
-from rendezvous.storage.postgresql import database as postgresql
 from rendezvous.storage.sqlite import database
 from rendezvous.workers import notices
 from sandbox import supervisor
@@ -96,7 +94,7 @@ _lan = LanLimits()
 _storage = storage_limits.StorageLimits()
 _machine = Limits()
 _proxy = ProxyLimits()
-_connections = ConnectionLimits()
+_broker = broker_limits.Limits()
 _rung = RungLimits()
 _relay = relay_limits.RelayLimits()
 
@@ -1251,7 +1249,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
     Row(
         what="connections to the broker from one network",
         whose="a broker account",
-        limit=_connections.per_network,
+        limit=_broker.connections_per_network,
         unit="connections",
         held_in=("rendezvous.connections:OpenConnections._by_network",),
         test="tests/rendezvous/test_bounds.py::test_open_connections_leave_room_for_others",
@@ -1259,7 +1257,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
     Row(
         what="connections to the broker in all",
         whose="a broker account",
-        limit=_connections.total,
+        limit=_broker.connections,
         unit="connections",
         held_in=("rendezvous.connections:serve_within.open_now",),
         test="tests/rendezvous/test_bounds.py::test_open_connections_leave_room_for_others",
@@ -1297,6 +1295,14 @@ ACCOUNT: Final[tuple[Row, ...]] = (
         test="tests/rendezvous/test_workers.py::test_above_the_bound_everybody_is_told_of",
     ),
     Row(
+        what="metrics that processes of a broker are about to tell each other; above it the oldest is dropped",
+        whose="a broker account",
+        limit=notices.MAX_MESSAGES,
+        unit="messages",
+        held_in=("rendezvous.workers.notices:Outbox._messages",),
+        test="tests/rendezvous/test_workers.py::test_messages_that_wait_are_bounded",
+    ),
+    Row(
         what="the body of a request to the broker",
         whose="a broker account",
         limit=rendezvous.web.MAX_BODY,
@@ -1307,7 +1313,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
     Row(
         what="accounts and networks whose rate is remembered",
         whose="a broker account",
-        limit=_default(ratelimit.Buckets.__init__, "max_keys"),
+        limit=_broker.rates_remembered,
         unit="buckets of each kind",
         held_in=("rendezvous.ratelimit:Buckets._levels",),
         test="tests/rendezvous/test_bounds.py::test_the_memory_of_buckets_is_bounded",
@@ -1315,7 +1321,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
     Row(
         what="requests of one user that wait for a change",
         whose="a broker account",
-        limit=change_signal.WAITING_PER_USER,
+        limit=_broker.waiting_requests_per_user,
         unit="requests",
         held_in=("rendezvous.change_signal:ChangeSignal._waiting",),
         test="tests/rendezvous/test_invitations.py::test_waiting_is_bounded",
@@ -1435,7 +1441,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
     Row(
         what="connections of one broker to its PostgreSQL server, beside the one that listens",
         whose="a broker account",
-        limit=postgresql.CONNECTIONS,
+        limit=_storage.database_connections,
         unit="connections",
         held_in=("psycopg_pool",),
         test="tests/rendezvous/storage/test_postgresql.py::test_more_steps_than_connections_wait_for_each_other",
@@ -2038,7 +2044,10 @@ VALUES: Final[dict[str, str]] = {
     "peer.projects.discovery:Walk.roots": "the folders that the person has set",
     "peer.protocol.statements:Result.usage": "a field of one statement, whose size is bounded",
     "peer.runs.recorder:Recorder._notes": "one note for each kind of secret that was masked, at the end of a run",
-    "rendezvous.broker:Broker.responses_by_status": "counts by HTTP status; the broker itself chooses those",
+    "rendezvous.workers.worker:Others._found": "one for each process of the broker, which starts them itself",
+    "rendezvous.metrics:Metrics._request_counts": "one for each route, method and status, which are in the code",
+    "rendezvous.metrics:Metrics._failures": "counts by operation; the operations are in the code",
+    "rendezvous.metrics:Metrics._refused": "counts by limit; the limits are in the code",
     "rendezvous.relay.pieces:Taken.pieces": "whole frames of the bytes that were just received",
     "rendezvous.relay.pieces:Taken.rest": "the control frames of the bytes that were just received",
     "rendezvous.relay.relay:Relay.refused": "counts by reason; the reasons are in the code",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import trio
 
 from peer.broker.client import BrokerInvitation
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited, TooLarge
-from rendezvous import change_signal
 from rendezvous.invitations import MAX_SEALED
+from rendezvous.limits import Limits
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import Author, InvitationAnswer, InvitationStatus, NewInvitation
 from tests.conftest import HANG
@@ -289,9 +290,17 @@ async def test_a_reader_who_is_behind_does_not_wait_and_one_who_waits_in_vain_ge
                 await trio.sleep(0.01)
 
 
-async def test_waiting_is_bounded(broker: Running, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    alice = await people.signed_in("alice@example.org")
-    monkeypatch.setattr(change_signal, "WAITING_PER_USER", 2)
+@pytest.mark.parametrize("limit", ["waiting_requests_per_user", "waiting_requests"])
+async def test_waiting_is_bounded(tmp_path: Path, limit: str) -> None:
+    async with (
+        running_broker(tmp_path / "b", requests=replace(Limits(), **{limit: 2})) as broker,
+        people_at(broker, tmp_path / "p") as people,
+    ):
+        alice = await people.signed_in("alice@example.org")
+        await _waiting_is_bounded(broker, alice, limit)
+
+
+async def _waiting_is_bounded(broker: Running, alice: Person, limit: str) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(2):
             nursery.start_soon(lambda: alice.client.invitations(wait=25))
@@ -300,6 +309,7 @@ async def test_waiting_is_bounded(broker: Running, people: People, monkeypatch: 
                 await trio.sleep(0.01)
         with pytest.raises(RateLimited):
             await alice.client.invitations(wait=25)
+        assert broker.broker.metrics.value("dispatch_refused_total", reason=limit) == 1
         assert (await alice.client.invitations()).sent == []
         nursery.cancel_scope.cancel()
     for query in ("wait=26", "wait=-1", "wait=x", "version=1e9", "version=" + "9" * 30, "wait=%D9%A3"):

@@ -16,6 +16,7 @@ from peer.protocol.errors import Conflict, Forbidden
 from peer.protocol.statements import sign_by_device
 from peer.trust.invitation_address import page_of
 from rendezvous import mail, mail_texts
+from rendezvous.limits import Limits
 from rendezvous.mail import Mail, Mailer, SmtpSettings
 from rendezvous.storage.limits import StorageLimits
 from tests.conftest import HANG
@@ -321,9 +322,30 @@ async def test_a_strange_but_valid_address_is_only_an_address(server: MailServer
         assert len(recipients) == 1 and message["bcc"] is None and message.get_content().strip() == "text"
 
 
-async def test_a_guess_of_codes_is_slowed_down(broker: Running) -> None:
-    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
-        statuses = [
-            (await http.post(f"{broker.url}/login", data={"user_code": "BBBB-BBBB"})).status_code for _ in range(40)
-        ]
-    assert statuses[:30] == [404] * 30 and 429 in statuses[30:]
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_guess_of_codes_is_slowed_down(tmp_path: Path, method: str) -> None:
+    """And from then on it learns nothing of a right one either, on no page."""
+    limits = Limits(unknown_codes_per_minute=1, unknown_code_burst=5)
+    async with (
+        running_broker(tmp_path / "b", requests=limits) as running,
+        people_at(running, tmp_path / "p") as people,
+        httpx.AsyncClient(trust_env=False, verify=False) as http,
+    ):
+        alice = await people.new("alice@example.org")
+        right = (await alice.client.login_device(alice.who.device_set)).user_code
+
+        async def guess(code: str, method: str) -> tuple[int, str]:
+            page = f"{running.url}/login"
+            form = {"user_code": code, "shown": "1"}
+            got = await (http.post(page, data=form) if method == "POST" else http.get(page, params={"code": code}))
+            return got.status_code, got.text
+
+        missed = 404 if method == "POST" else 200
+        assert [(await guess("BBBB-BBBB", method))[0] for _ in range(7)] == [missed] * 5 + [429] * 2
+        for other in ("GET", "POST"):
+            status, text = await guess(right, other)
+            assert status == 429 and "alice" not in text
+        assert running.broker.metrics.value("dispatch_refused_total", reason="unknown_codes_per_minute") == 4
+        running.clock.move(seconds=61)
+        status, text = await guess(right, "GET")
+        assert status == 200 and "alice@example.org" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,12 +22,14 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol import base64url
 from peer.protocol.errors import Unauthorized, Unavailable
 from peer.protocol.relays.admission import open_token
-from rendezvous.broker import wall_clock
+from rendezvous.broker import Broker, wall_clock
+from rendezvous.limits import Limits
 from rendezvous.main import main
 from rendezvous.relay_tokens import load_relay_key
 from rendezvous.tokens import load_secret
 from tests.conftest import HANG
 from tests.rendezvous.postgresql import Server
+from tests.rendezvous.test_listening import has_ipv6
 from tests.rendezvous.world import make_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +112,7 @@ async def test_what_it_knew_survives_a_kill_and_a_restart(tmp_path: Path, postgr
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_stops_gracefully_while_somebody_waits(tmp_path: Path, number: int) -> None:
     who = identity.create(StateFolder(tmp_path / "s"), "alice@example.org", "laptop", wall_clock, os.urandom)
-    with process(tmp_path / "data", "--dev", "--port", "0") as (running, url):
+    with process(tmp_path / "data", "--dev", "--port", "0", DISPATCH_METRICS_TOKEN="m" * 32) as (running, url):
         async with BrokerClient(url, author=who) as client:
             await sign_in(client, who.device_set)
             heard: list[int] = []
@@ -123,7 +126,8 @@ async def test_it_stops_gracefully_while_somebody_waits(tmp_path: Path, number: 
             with trio.fail_after(HANG):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(wait)
-                    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+                    operator = {"authorization": f"Bearer {'m' * 32}"}
+                    async with httpx.AsyncClient(trust_env=False, verify=False, headers=operator) as http:
                         while "dispatch_readers_waiting 1" not in (await http.get(f"{url}/metrics")).text:
                             await trio.sleep(0.02)
                     running.send_signal(number)
@@ -163,8 +167,8 @@ def test_dev_is_refused_off_loopback(tmp_path: Path, refused: Callable[..., Resu
         (["--public-url", "https://broker.example"], "remove --public-url"),
         (["--public-url", "http://192.0.2.1:8800"], "remove --public-url"),
         (["--public-url", "https://127.0.0.1.nip.io"], "remove --public-url"),
-        (["--behind-proxy", "127.0.0.1"], "remove --behind-proxy"),
-        (["--behind-proxy", "127.0.0.1", "--public-url", "http://127.0.0.1:1"], "remove --behind-proxy"),
+        (["--trusted-proxies", "127.0.0.1"], "remove --trusted-proxies"),
+        (["--behind-proxy", "127.0.0.1", "--public-url", "http://127.0.0.1:1"], "remove --trusted-proxies"),
     ],
 )
 def test_dev_is_refused_every_way_off_loopback(
@@ -186,7 +190,18 @@ def test_dev_is_refused_every_way_off_loopback(
         (["--smtp-host", "localhost", "--smtp-from", "x"], {}, "--smtp-from"),
         (["--port", "65536"], {}, "65536"),
         (["--host", "not a host"], {}, "--public-url"),
-        (["--behind-proxy", "proxy.example"], {}, "--behind-proxy 192.0.2.1"),
+        (["--behind-proxy", "proxy.example"], {}, "--trusted-proxies 192.0.2.1"),
+        (["--trusted-proxies", "10.0.0.0/8,proxy.example"], {}, "'proxy.example' is not the address of a proxy"),
+        (["--trusted-proxies", "10.0.0.0/8,"], {}, "'' is not the address of a proxy"),
+        (["--limit", "connections"], {}, "--limit connections_per_network=500"),
+        (["--limit", "conections=9"], {}, "did you mean connections?"),
+        (["--limit", "connections=few"], {}, "fix: give connections a whole number from 16 to 1,000,000"),
+        ([], {"DISPATCH_LIMITS": "connections=100 read_burst=0"}, "the limit read_burst cannot be 0"),
+        (["--metrics", "9464"], {}, "fix: write it like --metrics 127.0.0.1:9464"),
+        (["--metrics", "http://127.0.0.1:9464"], {}, "no address with a port"),
+        (["--metrics", "127.0.0.1:99999"], {}, "no address with a port"),
+        ([], {"DISPATCH_METRICS_TOKEN": "short"}, "at least 32"),
+        ([], {"DISPATCH_METRICS_TOKEN": "x" * 32 + "\n"}, "without spaces"),
         (["--behind-proxy", "0.0.0.0/0"], {}, "only the addresses of your proxies"),
         (["--behind-proxy"], {}, "requires an argument"),
         (["--database", "mysql://host/dispatch"], {}, "no PostgreSQL address"),
@@ -204,6 +219,69 @@ def test_what_is_refused_at_the_start(
 ) -> None:
     done = refused("serve", "--port", "0", "--data", str(tmp_path / "d"), *options, **variables)
     assert done.exit_code == 2 and says in done.stderr, done.stderr
+
+
+async def test_metrics_have_an_address_of_their_own(tmp_path: Path) -> None:
+    with process(tmp_path / "data", "--dev", "--port", "0", DISPATCH_METRICS="127.0.0.1:0") as (running, url):
+        assert running.stderr is not None
+        there = metrics_at(running)
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=HANG) as http:
+            assert "dispatch_users 0.0" in (await http.get(there)).text
+            assert (await http.get(there.removesuffix("/metrics") + "/health")).status_code == 404
+            assert (await http.get(f"{url}/metrics")).status_code == 403
+        running.send_signal(signal.SIGTERM)
+        assert await trio.to_thread.run_sync(running.wait, 10) == 0
+        assert "Traceback" not in running.stderr.read()
+
+
+def metrics_at(running: subprocess.Popen[str]) -> str:
+    assert running.stderr is not None
+    line = next(line for line in iter(running.stderr.readline, "") if "metrics at" in line)
+    return line.removeprefix("metrics at ").strip()
+
+
+def test_where_metrics_cannot_be_served_nothing_is(tmp_path: Path, refused: Callable[..., Result]) -> None:
+    with process(tmp_path / "data", "--dev", "--port", "0") as (_, url):
+        there = url.removeprefix("http://")
+        taken = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "other"), "--metrics", there)
+    assert taken.exit_code == 1 and "can't listen" in taken.stderr and "name another --metrics" in taken.stderr
+
+
+def test_more_connections_than_descriptors_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what the defaults ask for is cut without a word."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (200, 200))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    seen: list[Limits] = []
+
+    async def noted(broker: Broker, *_: object, started: trio.Event, stop: trio.Event, **__: object) -> None:
+        seen.append(broker.settings.limits)
+        started.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
+
+    monkeypatch.setattr("rendezvous.serving.serve", noted)
+    cleared = {name: None for name in os.environ if name.startswith(OURS)}
+    said = []
+    for given in ({}, {"DISPATCH_LIMITS": "connections=500 read_burst=7"}):
+        command = ["serve", "--dev", "--port", "0", "--data", str(tmp_path / "d")]
+        done = CliRunner().invoke(main, command, env={**cleared, **given}, catch_exceptions=False)
+        assert done.exit_code == 0
+        said.append(done.stderr)
+    assert "at most" not in said[0] and "at most 136 connections, not 500" in said[1] and "LimitNOFILE" in said[1]
+    assert [(each.connections, each.waiting_requests) for each in seen] == [(136, 123), (136, 123)]
+    assert [each.read_burst for each in seen] == [Limits().read_burst, 7]
+
+
+async def test_metrics_of_an_address_of_their_own_can_need_the_token_too(tmp_path: Path) -> None:
+    token = "t" * 32
+    options = ("--dev", "--port", "0", "--metrics", "[::1]:0" if has_ipv6() else "127.0.0.1:0")
+    with process(tmp_path / "data", *options, DISPATCH_METRICS_TOKEN=token) as (running, url):
+        there = metrics_at(running)
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=HANG) as http:
+            operator = {"authorization": f"Bearer {token}"}
+            assert (await http.get(there)).status_code == 401
+            assert (await http.get(there, headers=operator)).status_code == 200
+            assert (await http.get(f"{url}/metrics", headers=operator)).status_code == 403
 
 
 def test_one_broker_a_folder_and_one_a_port(tmp_path: Path, refused: Callable[..., Result]) -> None:

@@ -31,6 +31,7 @@ from peer.protocol.statements import BrokerRequest, Invitation, sign_by_device
 from rendezvous.broker import Broker, Settings, wall_clock
 from rendezvous.connections import ConnectionLimits
 from rendezvous.installing import Installing
+from rendezvous.limits import Limits
 from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
 from rendezvous.proxies import proxy_networks
@@ -87,6 +88,8 @@ async def running_broker(
     proxies: tuple[str, ...] = (),
     limits: ConnectionLimits = ConnectionLimits(),
     kept: StorageLimits = StorageLimits(),
+    requests: Limits = Limits(),
+    metrics_token: str = "",
     storage: Storage | None = None,
     relays: tuple[str, ...] = (),
     relay_key: RelayKey = RELAY_KEY,
@@ -109,6 +112,8 @@ async def running_broker(
             trusted_proxies=proxy_networks(proxies),
             relays=relays,
             installing=installing,
+            limits=requests,
+            metrics_token=metrics_token,
         )
         broker = Broker(settings, storage=storage, secret=secret, relay_key=relay_key, mailer=mailer, clock=clock)
         started, stop = trio.Event(), trio.Event()
