@@ -114,6 +114,7 @@ async def test_a_mistyped_code_is_forgiven_four_times(broker: Running, people: P
     statuses = [(await alice.http.post(page, data={"t": token, "user_code": c})).status_code for c in codes]
     assert statuses == [422] * 4
     assert (await alice.http.post(page, data={"t": token, "user_code": "BBBB-BBBB"})).status_code == 410
+    assert broker.broker.metrics.value("dispatch_refused_total", reason="wrong_codes") == 1
     assert (await alice.http.post(page, data={"t": token, "user_code": user_code})).status_code == 409
     with pytest.raises(Forbidden, match="mistyped too often"):
         await alice.client.login_token(device_code)
@@ -165,6 +166,8 @@ async def test_strangers_and_inviters_keep_nobody_from_signing_in(server: MailSe
             posted = await mallory.client.post_invitation(sign_by_device(made, mallory.who.seed).raw)
             await mallory.client.withdraw(posted.token)
         assert [message["to"] for _, message in server.taken[1:]] == ["alice@example.org"] * 2
+        counted = broker.broker.metrics.value
+        assert counted("dispatch_refused_total", reason="invitation_mails") == 4
         # Devices that claim Alice's address, from networks of their own, ask for mails until none is sent any more.
         stranger, statuses = await people.new("alice@example.org"), []
         for number in range(6):
@@ -176,6 +179,8 @@ async def test_strangers_and_inviters_keep_nobody_from_signing_in(server: MailSe
             )
             statuses.append(response.status_code)
         assert statuses == [200] * 3 + [429] * 3
+        assert counted("dispatch_refused_total", reason="sign_in_mails") == 3
+        assert counted("dispatch_mails_total", outcome="accepted") == len(server.taken) == 6
         # The page of such a mail is as good as one of her own, and approves the device whose code she types.
         alice = await people.new("alice@example.org")
         prompt = await alice.client.login_device(alice.who.device_set)
@@ -237,6 +242,7 @@ async def test_an_invitation_is_mailed_once_with_no_secret(broker: Running, peop
     server.refuse = True
     other = await alice.client.post_invitation(alice.signed_invitation("carol@example.org"))
     assert not other.emailed
+    assert broker.broker.metrics.value("dispatch_mails_total", outcome="failed") == 1
     (_, at_broker) = (await alice.client.invitations()).sent
     assert (at_broker.status, at_broker.mailed) == ("pending", False)  # the link can still be shared
 
