@@ -1,21 +1,17 @@
-"""The table of routes, the middleware, and /health. What the other routes do: the modules imported here."""
+"""The broker's table of routes, its bounds on requests, and /health. What the other routes do: the modules imported
+here."""
 
 from __future__ import annotations
 
-import time
-from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from peer.protocol.errors import DispatchError, Forbidden, Unavailable
+from peer.protocol.errors import Forbidden, Unavailable
 from rendezvous import web
+from rendezvous.application import Application
 from rendezvous.broker import Broker, is_loopback
 from rendezvous.invitations import InvitationRoutes
 from rendezvous.join_pages import JoinRoutes
@@ -23,11 +19,9 @@ from rendezvous.metrics_page import MetricsPage
 from rendezvous.pages import Pages
 from rendezvous.presence import PresenceRoutes
 from rendezvous.relay_access import RelayRoutes
+from rendezvous.routing import Routes
 from rendezvous.signin import SignInRoutes
 from rendezvous.signin_pages import PageRoutes
-
-UNMATCHED: Final = "unmatched"
-"""The route of requests, in metrics, that were refused before or had none."""
 
 
 def make_app(broker: Broker) -> ASGIApp:
@@ -51,79 +45,46 @@ def make_app(broker: Broker) -> ASGIApp:
         """GET /health/live → 204: the process answers, whatever its database does. One that does not is to be ended."""
         return Response(status_code=204)
 
-    routes = [
-        Route("/v1/login/device", sign_in.device, methods=["POST"]),
-        Route("/v1/login/token", sign_in.token, methods=["POST"]),
-        Route("/login", sign_in_pages.login, methods=["GET"]),
-        Route("/login", sign_in_pages.submit, methods=["POST"]),
-        Route("/login/mail", sign_in_pages.mailed, methods=["GET"]),
-        Route("/login/mail", sign_in_pages.confirm, methods=["POST"]),
-        Route("/", join.home, methods=["GET"]),
-        Route("/join", join.without, methods=["GET"]),
-        Route("/join/{token}", join.one, methods=["GET"]),
-        Route("/v1/presence", presence.put, methods=["PUT"]),
-        Route("/v1/presence", presence.withdraw, methods=["DELETE"]),
-        Route("/v1/presence/{user_id}", presence.get, methods=["GET"]),
-        Route("/v1/relays", relays.post, methods=["POST"]),
-        Route("/v1/invitations", invitations.post, methods=["POST"]),
-        Route("/v1/invitations", invitations.changed, methods=["GET"]),
-        Route("/v1/invitations/{token}", invitations.one, methods=["GET"]),
-        Route("/v1/invitations/{token}", invitations.withdraw, methods=["DELETE"]),
-        Route("/v1/invitations/{token}/answer", invitations.answer, methods=["POST"]),
-        Route("/health", health, methods=["GET"]),
-        Route("/health/live", live, methods=["GET"]),
-        Route("/metrics", MetricsPage(broker).public, methods=["GET"]),
-    ]
-    app = Starlette(
-        routes=routes,
-        middleware=[Middleware(web.SecurityHeaders), Middleware(RequestLimits, broker=broker)],
-        exception_handlers={
-            DispatchError: web.on_dispatch_error,
-            HTTPException: web.on_http_exception,
-            ClientDisconnect: web.on_client_gone,
-            Exception: web.on_unexpected,
-        },
+    return BrokerApplication(
+        broker,
+        Routes(
+            {
+                "/v1/login/device": {"POST": sign_in.device},
+                "/v1/login/token": {"POST": sign_in.token},
+                "/login": {"GET": sign_in_pages.login, "POST": sign_in_pages.submit},
+                "/login/mail": {"GET": sign_in_pages.mailed, "POST": sign_in_pages.confirm},
+                "/": {"GET": join.home},
+                "/join": {"GET": join.without},
+                "/join/{token}": {"GET": join.one},
+                "/v1/presence": {"PUT": presence.put, "DELETE": presence.withdraw},
+                "/v1/presence/{user_id}": {"GET": presence.get},
+                "/v1/relays": {"POST": relays.post},
+                "/v1/invitations": {"POST": invitations.post, "GET": invitations.changed},
+                "/v1/invitations/{token}": {"GET": invitations.one, "DELETE": invitations.withdraw},
+                "/v1/invitations/{token}/answer": {"POST": invitations.answer},
+                "/health": {"GET": health},
+                "/health/live": {"GET": live},
+                "/metrics": {"GET": MetricsPage(broker).public},
+            }
+        ),
     )
-    # /login/ would be answered by a redirect to whatever host the request named.
-    app.router.redirect_slashes = False
-    return app
 
 
-class RequestLimits:
-    """ASGI middleware: bounds on requests in flight and per address; counts and times responses for /metrics."""
+class BrokerApplication(Application):
+    """And the bounds on requests in progress and per address; every request is counted and timed for /metrics."""
 
-    def __init__(self, app: ASGIApp, *, broker: Broker) -> None:
-        self._app = app
+    def __init__(self, broker: Broker, routes: Routes) -> None:
+        super().__init__(routes)
         self._broker = broker
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 0
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = int(message["status"])
-            await send(message)
-
         self._broker.requests_in_progress += 1
         try:
-            try:
-                self._admit(Request(scope))
-            except DispatchError as error:
-                await web.problem(error)(scope, receive, noted)
-                return
-            await self._app(scope, receive, noted)
+            await super().__call__(scope, receive, send)
         finally:
             self._broker.requests_in_progress -= 1
-            if status:
-                route = getattr(scope.get("route"), "path", UNMATCHED)
-                seconds = time.perf_counter() - began - web.waited(scope)
-                self._broker.metrics.request(scope["method"], route, status=status, seconds=seconds)
 
-    def _admit(self, request: Request) -> None:
+    def admit(self, request: Request) -> None:
         broker = self._broker
         if broker.settings.dev:
             _refuse_from_afar(request)
@@ -131,6 +92,9 @@ class RequestLimits:
             broker.refused("requests_at_once")
             raise Unavailable("the broker is busy", fix="try again in a few seconds")
         broker.by_address.take(broker.address(request), broker.clock())
+
+    def answered(self, method: str, route: str, *, status: int, seconds: float) -> None:
+        self._broker.metrics.request(method, route, status=status, seconds=seconds)
 
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")

@@ -14,18 +14,16 @@ from contextlib import suppress
 from typing import Final
 
 import trio
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from peer.protocol.errors import DispatchError, Forbidden, Unauthorized, Unavailable
-from rendezvous import metrics, web
+from peer.protocol.errors import Forbidden, Unauthorized, Unavailable
+from rendezvous import metrics
+from rendezvous.application import Application
 from rendezvous.broker import Broker
 from rendezvous.connections import ConnectionLimits, serve_within
+from rendezvous.routing import Routes
 
 COUNTED_SECONDS: Final = 15
 """How long the numbers of rows are good for: however often somebody asks, the database counts no more often."""
@@ -93,15 +91,7 @@ async def serve_apart(
 
 def make_metrics_app(broker: Broker) -> ASGIApp:
     """Return what an address of its own serves: /metrics alone."""
-    return Starlette(
-        routes=[Route("/metrics", MetricsPage(broker).apart, methods=["GET"])],
-        middleware=[Middleware(web.SecurityHeaders)],
-        exception_handlers={
-            DispatchError: web.on_dispatch_error,
-            HTTPException: web.on_http_exception,
-            Exception: web.on_unexpected,
-        },
-    )
+    return Application(Routes({"/metrics": {"GET": MetricsPage(broker).apart}}))
 
 
 def _same(given: str, expected: str) -> bool:

@@ -10,13 +10,13 @@ from http import HTTPStatus
 
 import structlog
 import trio
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from peer.protocol.errors import DispatchError, Internal, Invalid, TooLarge
 from rendezvous.ratelimit import TooMany
+from rendezvous.routing import MethodNotAllowed
 from rendezvous.tokens import Bearer
 
 log = structlog.get_logger()
@@ -125,6 +125,8 @@ def problem(error: DispatchError) -> Response:
         headers["retry-after"] = str(error.retry_after)
     if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = RETRY_SECONDS
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = ", ".join(error.allow)
     if error.code == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     content = {
@@ -138,27 +140,7 @@ def problem(error: DispatchError) -> Response:
     return JSONResponse(content, status_code=error.code, headers=headers)
 
 
-async def on_dispatch_error(_request: Request, error: Exception) -> Response:
-    """Turn a DispatchError into a response."""
-    assert isinstance(error, DispatchError)
-    return problem(error)
-
-
-async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Turn Starlette's own errors (no such route, wrong method) into problem details."""
-    assert isinstance(error, HTTPException)
-    message = f"there is nothing at {request.url.path[:100]}" if error.status_code == 404 else error.detail
-    response = problem(DispatchError(message, code=error.status_code, fix="check the broker's address"))
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def on_client_gone(_request: Request, _error: Exception) -> Response:
-    """End a request whose client has left; nobody reads the response."""
-    return Response(status_code=400)
-
-
-async def on_unexpected(_request: Request, error: Exception) -> Response:
+def unexpected(error: Exception) -> Response:
     """Log an unexpected exception and return a response that reveals nothing of it."""
     log.error("request.failed", kind=type(error).__name__, exc_info=error)
     return problem(
@@ -166,18 +148,7 @@ async def on_unexpected(_request: Request, error: Exception) -> Response:
     )
 
 
-class SecurityHeaders:
-    """ASGI middleware: adds SECURITY_HEADERS to every response, except those that the route set itself."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = message["headers"]
-                given = {name for name, _ in headers}
-                message["headers"] = [*headers, *(each for each in SECURITY_HEADERS if each[0] not in given)]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
+def secure(response: Response) -> None:
+    """Add SECURITY_HEADERS, except those that the route set itself."""
+    given = {name for name, _ in response.raw_headers}
+    response.raw_headers += [each for each in SECURITY_HEADERS if each[0] not in given]

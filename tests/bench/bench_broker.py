@@ -5,7 +5,8 @@ The load is Debian's wrk on the same processors, with CONNECTIONS connections; t
 (and PostgreSQL's) used of the processors' time meanwhile. Announcements are really signed, and each is a commit with
 fsync. Look-ups go to random accounts. stdiscosrv and the broker answer with as many bytes of box or addresses.
 
-    python -m tests.bench.bench_broker [--users 1000,1000000] [--workers 1,2,4] [--storages file,postgresql] [--waiting 4000]
+    python -m tests.bench.bench_broker [--users 1000,1000000] [--workers 1,2,4] [--storages file,postgresql]
+        [--waiting 4000]
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -118,7 +120,10 @@ def wrk(url: str, script: Path, broker: list[psutil.Process], database: list[psu
     assert answered and rate, said
     count = int(answered[1])
     return Load(
-        float(rate[1]), int(refused[1]) if refused else 0, (after[0] - before[0]) / count, (after[1] - before[1]) / count
+        float(rate[1]),
+        int(refused[1]) if refused else 0,
+        (after[0] - before[0]) / count,
+        (after[1] - before[1]) / count,
     )
 
 
@@ -143,21 +148,26 @@ def fill_postgresql(url: str, users: int, devices: list[Signer]) -> None:
         db.execute("VACUUM ANALYZE")
 
 
-def _fill(db: sqlite3.Connection | psycopg.Connection, numbers: str, device: str, box: str, devices: list[Signer]) -> None:  # type: ignore[type-arg]
+def _fill(
+    db: sqlite3.Connection | psycopg.Connection[Any], numbers: str, device: str, box: str, devices: list[Signer]
+) -> None:
     now = wall_clock()
     blob = "zeroblob(300)" if isinstance(db, sqlite3.Connection) else "decode(repeat('00', 300), 'hex')"
     root = blob.replace("300", "32")
     user = "'user' || i || '@example.org'"
-    for statement in (
-        f"INSERT INTO users (user_id, root, epoch, device_set, created) {numbers} SELECT {user}, {root}, 1, {blob}, {now} FROM n",
-        f"INSERT INTO devices (user_id, device) {numbers} SELECT {user}, {device} FROM n",
-        f"INSERT INTO presence (user_id, device, seq, expires, box) {numbers} SELECT {user}, {device}, 1, {now + 9 * HOUR_MS}, {box} FROM n",
-    ):
-        db.execute(statement)  # type: ignore[call-overload]
+    rows = {
+        "users (user_id, root, epoch, device_set, created)": f"{user}, {root}, 1, {blob}, {now}",
+        "devices (user_id, device)": f"{user}, {device}",
+        "presence (user_id, device, seq, expires, box)": f"{user}, {device}, 1, {now + 9 * HOUR_MS}, {box}",
+    }
+    execute: Callable[..., object] = db.execute
+    for table, columns in rows.items():
+        execute(f"INSERT INTO {table} {numbers} SELECT {columns} FROM n")
     place = "?" if isinstance(db, sqlite3.Connection) else "%s"
     for each in devices:
         for table in ("devices", "presence"):
-            db.execute(f"UPDATE {table} SET device = {place} WHERE user_id = {place}", (each.device, each.user_id))  # type: ignore[call-overload]
+            statement = f"UPDATE {table} SET device = {place} WHERE user_id = {place}"
+            execute(statement, (each.device, each.user_id))
 
 
 # --- what wrk sends

@@ -1997,6 +1997,8 @@ VALUES: Final[dict[str, str]] = {
     "rendezvous.http1.connection:_status_line": "the statuses of HTTP; bounded besides",
     "rendezvous.http1.requests:Request.pieces": "of a body: what was received at once, until it is asked for",
     "rendezvous.ratelimit:network_of": "bounded besides",
+    "rendezvous.routing:Routes._exact": "the routes, which are in the code",
+    "rendezvous.routing:Routes._by_length": "the same",
     "rendezvous.storage.sqlite.database:FileConnection.changed": "the users of one change, or the inviters of one page",
     "rendezvous.workers.supervisor:Supervisor._outboxes": "one for each process of --workers",
     "rendezvous.storage.postgresql.database:_Step.changed": "the two users of one change, or the inviters of one page",

@@ -13,14 +13,16 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Message
 
 from peer.protocol.errors import Unavailable
 from rendezvous import metrics_page, web
-from rendezvous.app import RequestLimits
+from rendezvous.app import BrokerApplication
 from rendezvous.broker import Broker, Settings
 from rendezvous.limits import Limits, ranges
 from rendezvous.metrics import METHODS, OTHER, REASONS, Metrics, render, side_by_side
+from rendezvous.routing import Routes
 from rendezvous.storage.errors import TooManyInvitationsSent
 from rendezvous.storage.measured import OPERATIONS, measured
 from rendezvous.storage.rows import Counts
@@ -100,24 +102,24 @@ async def test_a_request_that_waits_does_not_count_as_slow(tmp_path: Path, monke
     now = 100.0
     monkeypatch.setattr("time.perf_counter", lambda: now)
 
-    async def answers(scope: Scope, _receive: Receive, send: Send) -> None:
+    async def answers(request: Request) -> Response:
         nonlocal now
         now += 0.5
-        with web.waiting(Request(scope)):
+        with web.waiting(request):
             now += 20
-        with web.waiting(Request(scope)):
+        with web.waiting(request):
             now += 3
-        await send({"type": "http.response.start", "status": 200})
+        return Response()
 
     async def nothing(_message: Message) -> None:
         await trio.lowlevel.checkpoint()
 
     settings = Settings(public_url="https://broker.example", data=tmp_path)
     broker = Broker(settings, storage=MemoryStorage(), secret=b"s" * 32, relay_key=RELAY_KEY, mailer=None)
-    scope = {"type": "http", "method": "GET", "headers": [], "client": ("192.0.2.1", 1)}
-    await RequestLimits(answers, broker=broker)(scope, never, nothing)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1)}
+    await BrokerApplication(broker, Routes({"/": {"GET": answers}}))(scope, never, nothing)
     assert broker.metrics.value("dispatch_http_request_duration_seconds_sum") == 0.5
-    assert broker.metrics.value("dispatch_http_requests_total", status="200", route="unmatched") == 1
+    assert broker.metrics.value("dispatch_http_requests_total", status="200", route="/") == 1
 
 
 async def never() -> Message:
