@@ -22,7 +22,7 @@ from rendezvous.proxies import Network, client_address
 from rendezvous.ratelimit import Buckets, network_of
 from rendezvous.relay_tokens import RelayKey
 from rendezvous.storage.interface import Storage
-from rendezvous.tokens import Bearer, Tokens
+from rendezvous.tokens import Bearer, Tokens, TokenSecrets
 from rendezvous.writes import Write, open_write
 
 
@@ -78,7 +78,7 @@ class Broker:
         settings: Settings,
         *,
         storage: Storage,
-        secret: bytes,
+        secrets: TokenSecrets,
         relay_key: RelayKey,
         mailer: Mailer | None,
         clock: Callable[[], int] = wall_clock,
@@ -88,8 +88,8 @@ class Broker:
         self.mailer = mailer
         self.relay_key = relay_key
         self.clock = clock
-        self.tokens = Tokens(secret, origin=settings.public_url, clock=clock)
-        self.typed_code_key = hmac.digest(secret, b"dispatch: this browser typed that code", "sha256")
+        self.tokens = Tokens(secrets, origin=settings.public_url, clock=clock)
+        self.typed_code_key = hmac.digest(secrets.current, b"dispatch: this browser typed that code", "sha256")
         self.changes = ChangeSignal()
         self.responses_by_status: Counter[int] = Counter()
         self.by_address = Buckets(per_minute=600, burst=300)

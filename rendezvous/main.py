@@ -16,7 +16,7 @@ from hypercorn.config import Config
 
 from peer.protocol import base64url
 from peer.protocol.errors import Invalid
-from rendezvous import doctor_checks, program, serving
+from rendezvous import backup, doctor_checks, program, rotation, serving, users
 from rendezvous.broker import Broker, Settings, origin_of
 from rendezvous.connections import ConnectionLimits
 from rendezvous.data_folder import DataFolder, private_folder
@@ -25,7 +25,7 @@ from rendezvous.mail import Mailer
 from rendezvous.options import Options, broker_options, data_option, without_password
 from rendezvous.relay_tokens import RelayKey, load_relay_key
 from rendezvous.storage.opening import move, open_storage
-from rendezvous.tokens import load_secret
+from rendezvous.tokens import TokenSecrets, load_secrets
 
 EXAMPLES = """\b
 Examples:
@@ -52,7 +52,8 @@ def main() -> None:
 def serve(**given: object) -> None:
     """Run the broker until SIGTERM or Ctrl-C. Prints `listening on URL` once it is up.
 
-    $DISPATCH_JWT_SECRET signs the sign-in tokens; without it one is made and kept in the data folder.
+    $DISPATCH_JWT_SECRET signs the sign-in tokens, and $DISPATCH_RELAY_KEY those for relays; without them they are made
+    and kept in the data folder.
     """
     program.log_to_stderr()
     with program.refusals_told("dispatch-rendezvous"):
@@ -62,8 +63,8 @@ def serve(**given: object) -> None:
         mailer = options.mailer()
         with DataFolder(options.folder) as folder:
             settings = options.settings(folder)
-            secret, relay_key = load_secret(folder, os.environ), load_relay_key(folder)
-            run = partial(_run, options, settings, secret, relay_key, mailer, config)
+            secrets, relay_key = load_secrets(folder, os.environ), load_relay_key(folder, os.environ)
+            run = partial(_run, options, settings, secrets, relay_key, mailer, config)
             trio.run(run)
 
 
@@ -133,18 +134,24 @@ def migrate(*, source: str, target: str, as_json: bool) -> None:
 def relay_key(*, data: Path) -> None:
     """Print the public key that `dispatch-relay serve --allow broker=KEY` takes to serve this broker's users.
 
-    It may be called while the broker runs. Where the data folder has no key for relays yet, one is made.
+    The key is $DISPATCH_RELAY_KEY, or relay.key in the data folder, where one is made if there is none yet. It may be
+    called while the broker runs.
     """
     with program.refusals_told("dispatch-rendezvous"):
         folder = data.expanduser()
-        private_folder(folder)
-        click.echo(base64url.encode(load_relay_key(folder).public))
+        if not os.environ.get("DISPATCH_RELAY_KEY"):
+            private_folder(folder)
+        click.echo(base64url.encode(load_relay_key(folder, os.environ).public))
+
+
+for each in (backup.backup, backup.restore, users.user, rotation.rotate_secret):
+    main.add_command(each)
 
 
 async def _run(
     options: Options,
     settings: Settings,
-    secret: bytes,
+    secrets: TokenSecrets,
     relay_key: RelayKey,
     mailer: Mailer | None,
     config: Config,
@@ -159,7 +166,7 @@ async def _run(
             settings = replace(
                 settings, public_url=origin_of(f"{scheme}://{program.authority(options.host, port_of(listeners))}")
             )
-        broker = Broker(settings, storage=storage, secret=secret, relay_key=relay_key, mailer=mailer)
+        broker = Broker(settings, storage=storage, secrets=secrets, relay_key=relay_key, mailer=mailer)
         started, stop = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

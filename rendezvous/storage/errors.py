@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited, Unauthorized
+from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited, Unauthorized, Unavailable
 
 
 class UnknownUser(Unauthorized):
@@ -10,6 +10,25 @@ class UnknownUser(Unauthorized):
 
     def __init__(self, user_id: str) -> None:
         super().__init__(f"{user_id} has not signed in to this broker")
+
+
+class OtherSchema(Unavailable):
+    """The tables are of another version of the program, and this is not the moment to migrate them."""
+
+    def __init__(self, where: str, *, found: int, known: int) -> None:
+        fix = (
+            "use the version of dispatch-rendezvous that the broker runs"
+            if found > known
+            else "restart the broker with this version, which brings its tables up to date"
+        )
+        super().__init__(f"{where} has tables of version {found}, and this program's are of version {known}", fix=fix)
+
+
+class NoSuchAccount(NotFound):
+    """The operator named an address that nobody claimed."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"there is no account of {user_id} on this broker", fix="see `dispatch-rendezvous user list`")
 
 
 class UnknownDevice(Forbidden):

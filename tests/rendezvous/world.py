@@ -40,6 +40,7 @@ from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.opening import DATABASE
 from rendezvous.storage.sqlite import SqliteStorage
+from rendezvous.tokens import TokenSecrets
 from tests.conftest import HANG
 
 DAY_MS = 24 * 3600 * 1000
@@ -82,6 +83,7 @@ async def running_broker(
     dev: bool = True,
     clock: Clock | None = None,
     secret: bytes = b"s" * 32,
+    fallback: bytes = b"",
     mailer: Mailer | None = None,
     port: int = 0,
     proxies: tuple[str, ...] = (),
@@ -110,7 +112,14 @@ async def running_broker(
             relays=relays,
             installing=installing,
         )
-        broker = Broker(settings, storage=storage, secret=secret, relay_key=relay_key, mailer=mailer, clock=clock)
+        broker = Broker(
+            settings,
+            storage=storage,
+            secrets=TokenSecrets(secret, fallback),
+            relay_key=relay_key,
+            mailer=mailer,
+            clock=clock,
+        )
         started, stop = trio.Event(), trio.Event()
         nursery.start_soon(
             partial(serve, broker, listeners, server_config(), started=started, stop=stop, limits=limits)

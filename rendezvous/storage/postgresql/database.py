@@ -27,6 +27,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from peer.protocol.errors import Invalid, Unavailable
+from rendezvous.storage.errors import OtherSchema
 from rendezvous.storage.sql import connection
 from rendezvous.storage.sql.connection import Connection, Values
 
@@ -116,9 +117,11 @@ class PostgresqlDatabase(connection.Database):
         self._limiter = trio.CapacityLimiter(CONNECTIONS)
 
     @classmethod
-    def open(cls, url: str) -> PostgresqlDatabase:
-        """Connect, and make or migrate the tables. Blocking. Raises Invalid for no connection string, and Unavailable
-        for a server that is away, too old, read-only, or has tables of a newer program.
+    def open(cls, url: str, *, beside: bool = False) -> PostgresqlDatabase:
+        """Connect, and make or migrate the tables; `beside` a broker they are used as they are. Blocking.
+
+        Raises Invalid for no connection string, and Unavailable for a server that is away, too old, read-only, or has
+        tables of a newer program; `beside`, also of an older one.
         """
         conninfo = _conninfo(url)
         with _as_unavailable():
@@ -127,7 +130,10 @@ class PostgresqlDatabase(connection.Database):
                     raise Unavailable(
                         f"this is PostgreSQL {first.info.server_version // 10_000}", fix="use PostgreSQL 15 or newer"
                     )
-                migrate(first)
+                if beside:
+                    _require_current(first)
+                else:
+                    migrate(first)
             pool = ConnectionPool(
                 conninfo,
                 connection_class=psycopg.Connection[Row],
@@ -273,6 +279,16 @@ def migrate(using: psycopg.Connection[Any]) -> None:
             using.execute("INSERT INTO schema_version (version) VALUES (%s)", (len(known),))
         elif present < len(known):
             using.execute("UPDATE schema_version SET version = %s", (len(known),))
+
+
+def _require_current(using: psycopg.Connection[Any]) -> None:
+    """Raise Unavailable unless the tables are there, and this program's."""
+    there = using.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
+    row = using.execute("SELECT version FROM schema_version").fetchone() if there and there[0] else None
+    if row is None:
+        raise Unavailable("the database has no tables of a broker yet", fix="run `dispatch-rendezvous serve` once")
+    if row[0] != len(migrations()):
+        raise OtherSchema("the database", found=row[0], known=len(migrations()))
 
 
 def look(url: str) -> str:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from peer.protocol.errors import Unavailable
+from rendezvous.storage.errors import OtherSchema
 
 R = TypeVar("R")
 
 READERS = 4
 """Connections for reads. In WAL mode they neither wait for the writer's fsync nor hold it up."""
 BUSY_SECONDS = 5
-"""The broker holds its data folder alone: only a backup or an operator's sqlite3 can have the file locked."""
+"""The broker holds its data folder alone: only a command of its operator can have the file locked."""
 
 
 def migrations() -> list[str]:
@@ -42,9 +43,11 @@ class FileConnection(sqlite3.Connection):
 class Database:
     """One connection that writes and READERS that read, for worker threads. Raises Unavailable for SQLite's errors."""
 
-    def __init__(self, path: Path) -> None:
-        # Created 0600 before SQLite opens it: the -wal and -shm files get its mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    def __init__(self, path: Path, *, beside: bool = False) -> None:
+        """Open the file, made or migrated; `beside` the broker that uses it, it is used as it is."""
+        if not beside:
+            # Created 0600 before SQLite opens it: the -wal and -shm files get its mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._write_lock = threading.Lock()
         self._readers: queue.SimpleQueue[FileConnection] = queue.SimpleQueue()
         self._readers_open = 0
@@ -52,9 +55,12 @@ class Database:
             self._writer = _connect(path, "rw")
             try:
                 _refuse_newer(self._writer, path)
+                if beside:
+                    _refuse_older(self._writer, path)
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
-                migrate(self._writer)
+                if not beside:
+                    migrate(self._writer)
                 for _ in range(READERS):
                     self._readers.put(_connect(path, "ro"))
                     self._readers_open += 1
@@ -147,6 +153,12 @@ def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a newer dispatch-rendezvous (schema {version}, this one knows {known})",
             fix="update dispatch-rendezvous; the file was not touched",
         )
+
+
+def _refuse_older(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < len(migrations()):
+        raise OtherSchema(str(path), found=version, known=len(migrations()))
 
 
 @contextmanager

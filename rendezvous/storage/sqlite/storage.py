@@ -19,15 +19,18 @@ R = TypeVar("R")
 
 
 class SqliteStorage(SqlStorage):
-    """A storage in the SQLite file at `path`, which is created or migrated. Raises Unavailable for an unusable one."""
+    """A storage in the SQLite file at `path`, which is created or migrated; `beside` a broker it is used as it is.
 
-    def __init__(self, path: Path, *, limits: StorageLimits = StorageLimits()) -> None:
-        super().__init__(_Threads(path), limits=limits)
+    Raises Unavailable for an unusable one.
+    """
+
+    def __init__(self, path: Path, *, limits: StorageLimits = StorageLimits(), beside: bool = False) -> None:
+        super().__init__(_Threads(path, beside=beside), limits=limits)
 
 
 class _Threads(connection.Database):
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
+    def __init__(self, path: Path, *, beside: bool) -> None:
+        self._database = Database(path, beside=beside)
         self._write_limiter = trio.CapacityLimiter(1)  # more threads would only queue on the one writing connection
         self._read_limiter = trio.CapacityLimiter(READERS)
 
