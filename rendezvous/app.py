@@ -69,12 +69,12 @@ def make_app(broker: Broker) -> ASGIApp:
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(web.SecurityHeaders), Middleware(RequestLimits, broker=broker)],
-        exception_handlers={
-            DispatchError: web.on_dispatch_error,
-            HTTPException: web.on_http_exception,
-            Exception: web.on_unexpected,
-        },
+        middleware=[
+            Middleware(web.SecurityHeaders),
+            Middleware(RequestLimits, broker=broker),
+            Middleware(web.Unexpected),
+        ],
+        exception_handlers={DispatchError: web.on_dispatch_error, HTTPException: web.on_http_exception},
     )
     # /login/ would be answered by a redirect to whatever host the request named.
     app.router.redirect_slashes = False

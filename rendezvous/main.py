@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import click
+import structlog
 import trio
 from hypercorn.config import Config
 
 from peer.protocol import base64url
 from peer.protocol.errors import Invalid
-from rendezvous import backup, doctor_checks, program, rotation, serving, users
+from rendezvous import backup, doctor_checks, logs, program, rotation, serving, users
 from rendezvous.broker import Broker, Settings, origin_of
 from rendezvous.connections import ConnectionLimits
 from rendezvous.data_folder import DataFolder, private_folder
@@ -26,6 +27,8 @@ from rendezvous.options import Options, broker_options, data_option, without_pas
 from rendezvous.relay_tokens import RelayKey, load_relay_key
 from rendezvous.storage.opening import move, open_storage
 from rendezvous.tokens import TokenSecrets, load_secrets
+
+log = structlog.get_logger(__name__)
 
 EXAMPLES = """\b
 Examples:
@@ -55,7 +58,7 @@ def serve(**given: object) -> None:
     $DISPATCH_JWT_SECRET signs the sign-in tokens, and $DISPATCH_RELAY_KEY those for relays; without them they are made
     and kept in the data folder.
     """
-    program.log_to_stderr()
+    logs.to_stderr()
     with program.refusals_told("dispatch-rendezvous"):
         options = Options(**given)  # type: ignore[arg-type]  # click gives what its options say
         options.check()
@@ -188,7 +191,16 @@ async def _announce(broker: Broker, started: trio.Event) -> None:
             "no --smtp-host: nobody can sign in, because this broker cannot send the mail that proves an address",
             err=True,
         )
-    click.echo(f"listening on {broker.settings.public_url}")
+    settings = broker.settings
+    log.info(
+        "broker.started",
+        version=program.version(),
+        dev=settings.dev,
+        mail=broker.mailer is not None,
+        relays=len(settings.relays),
+        proxies=len(settings.trusted_proxies),
+    )
+    click.echo(f"listening on {settings.public_url}")
     sys.stdout.flush()
 
 

@@ -120,12 +120,30 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return response
 
 
-async def on_unexpected(_request: Request, error: Exception) -> Response:
-    """Log an unexpected exception and return a response that reveals nothing of it."""
-    log.error("request.failed", kind=type(error).__name__, exc_info=error)
-    return problem(
-        Internal("the broker failed to handle this request", fix="tell the broker's operator; its log has the details")
-    )
+class Unexpected:
+    """ASGI middleware: logs an unexpected exception, and answers with nothing of it.
+
+    Starlette's own handler raises it again, for the server to log in its own words, message included.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except Exception as error:
+            log.error("request.failed", exc_info=error)
+            if scope["type"] == "http" and not begun:
+                fix = "tell the broker's operator; its log says where it failed"
+                await problem(Internal("the broker failed to handle this request", fix=fix))(scope, receive, send)
 
 
 class SecurityHeaders:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,7 +150,7 @@ def test_what_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
-    variables: dict[str, str],
+    variables: dict[str, Any],
     says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -167,7 +168,7 @@ def test_the_key_for_relays_can_be_given(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir(mode=0o700)
     key = load_relay_key(shared, {})
-    given = {"DISPATCH_RELAY_KEY": (shared / "relay.key").read_text()}
+    given: dict[str, Any] = {"DISPATCH_RELAY_KEY": (shared / "relay.key").read_text()}
     assert load_relay_key(tmp_path / "nowhere", given) == key
     printed = run("relay-key", "--data", tmp_path / "nowhere", **given)
     assert printed == run("relay-key", "--data", shared) and not (tmp_path / "nowhere").exists()

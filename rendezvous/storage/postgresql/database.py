@@ -324,6 +324,14 @@ def _conninfo(url: str) -> str:
     return make_conninfo("", **{**usual, **given, "options": options})
 
 
+def _said(error: psycopg.Error) -> str:
+    """Return the words for the log: what keeps a connection from being made, which may name the server and its user. Of
+    a statement that failed, only the sentence, and none if that can quote a value (classes 22 and 23)."""
+    if error.sqlstate is None:
+        return str(error)[:300]
+    return "" if error.sqlstate[:2] in ("22", "23") else (error.diag.message_primary or "")[:300]
+
+
 @contextmanager
 def _as_unavailable() -> Iterator[None]:
     fix = "its operator should look at the database server and the log"
@@ -336,7 +344,6 @@ def _as_unavailable() -> Iterator[None]:
     except PoolTimeout as error:
         raise Unavailable("the broker can't reach its database", fix=fix) from error
     except psycopg.Error as error:
-        # Of the server's words the first line; a connection error may name hosts and users, which go to the log alone.
-        log.warning("database.failed", error=type(error).__name__, sqlstate=error.sqlstate, said=str(error)[:300])
+        log.warning("database.failed", error=type(error).__name__, code=error.sqlstate or "", said=_said(error))
         why = f"can't use its database (SQLSTATE {error.sqlstate})" if error.sqlstate else "can't reach its database"
         raise Unavailable(f"the broker {why}", fix=fix) from error

@@ -12,8 +12,12 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from peer.protocol.errors import Unavailable
 from rendezvous.storage.errors import OtherSchema
+
+log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
 
@@ -168,6 +172,7 @@ def _as_unavailable() -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise  # a fault of ours, not of the disk
     except sqlite3.Error as error:
+        log.warning("database.failed", error=type(error).__name__, code=getattr(error, "sqlite_errorname", ""))
         raise Unavailable(
             f"the broker can't use its database: {error}", fix="its operator should look at disk and log"
         ) from error
