@@ -9,6 +9,7 @@ from peer.protocol.errors import Invalid
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.sqlite import SqliteStorage, copy
+from rendezvous.storage.sqlite import look as sqlite_look
 
 DATABASE = "rendezvous.db"
 _SCHEMES = ("postgresql://", "postgres://")
@@ -43,9 +44,11 @@ def copy_file(source: Path, target: Path) -> None:
     copy(source, target)
 
 
-def look(url: str) -> str:
-    """Say what is found at a PostgreSQL database; change nothing. Blocking. Raises Invalid, Unavailable."""
-    return str(_postgresql(url).look(url))
+def look(url: str, folder: Path) -> str:
+    """Say what is found at the database that is meant; change nothing. Blocking. Raises Invalid, Unavailable."""
+    if url:
+        return str(_postgresql(url).look(url))
+    return sqlite_look(folder / DATABASE)
 
 
 async def move(file: Path, url: str) -> dict[str, int]:

@@ -80,7 +80,7 @@ async def test_nothing_in_it_says_whom_it_is_about(tmp_path: Path, postgresql: S
     data, url = tmp_path / "data", where.get("DATABASE_URL", "")
     secrets: set[str] = {FROM, "alice@", "bob@"}
     with MailServer(tmp_path / "mail").running() as mail:
-        options = ("--port", "0", "--behind-proxy", "127.0.0.1", "--smtp-host", "127.0.0.1")
+        options: tuple[str, ...] = ("--port", "0", "--behind-proxy", "127.0.0.1", "--smtp-host", "127.0.0.1")
         options += ("--smtp-port", str(mail.port), "--smtp-user", mail.USER, "--smtp-ca", str(mail.ca))
         options += ("--smtp-from", "dispatch <d@broker.example>")
         with process(data, *options, DISPATCH_SMTP_PASSWORD=mail.PASSWORD, **where) as (running, at):
@@ -143,7 +143,7 @@ async def test_nothing_in_it_says_whom_it_is_about(tmp_path: Path, postgresql: S
 def test_of_a_statement_that_failed_no_value_is_said(postgresql: Server, statement: str, said: str) -> None:
     """Seen to fail with the server's own words."""
     with psycopg.connect(postgresql.url("postgres")) as server, pytest.raises(psycopg.Error) as failed:
-        server.execute(statement)  # type: ignore[call-overload]  # not a literal
+        server.execute(statement)
     assert database._said(failed.value) == said
 
 

@@ -7,7 +7,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -147,6 +147,20 @@ def _connect(path: Path, mode: str) -> FileConnection:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
+
+
+def look(path: Path) -> str:
+    """Return the version of a file's tables and its size, in words; change nothing. Raises Unavailable."""
+    if not path.exists():
+        return f"none yet: the first `serve` makes {path}"
+    # Without a WAL nobody has it open: read as immutable, nothing is made beside it.
+    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
+    with _as_unavailable(), closing(_connect(path, mode)) as connection:
+        _refuse_newer(connection, path)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    size = path.stat().st_size / 1_000_000
+    return f"{path}, {size:.1f} MB, tables of version {version}; this program's is {len(migrations())}"
 
 
 def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
