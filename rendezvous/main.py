@@ -48,6 +48,7 @@ def main() -> None:
 
     No task passes through it.
     """
+    logs.to_stderr()
 
 
 @main.command(epilog=EXAMPLES)
@@ -58,7 +59,6 @@ def serve(**given: object) -> None:
     $DISPATCH_JWT_SECRET signs the sign-in tokens, and $DISPATCH_RELAY_KEY those for relays; without them they are made
     and kept in the data folder.
     """
-    logs.to_stderr()
     with program.refusals_told("dispatch-rendezvous"):
         options = Options(**given)  # type: ignore[arg-type]  # click gives what its options say
         options.check()

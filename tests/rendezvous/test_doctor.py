@@ -25,7 +25,7 @@ from tests.rendezvous.world import MailServer, make_certificate, running_broker
 def look(*arguments: str, status: int, **environment: str) -> dict[str, dict[str, Any]]:
     done = CliRunner().invoke(main, ["doctor", "--json", *arguments], env=environment)
     assert done.exit_code == status, done.output
-    return {check["name"]: check for check in json.loads(done.output)["checks"]}
+    return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
 async def test_a_broker_that_people_can_use_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
