@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -74,7 +74,11 @@ def make_app(broker: Broker) -> ASGIApp:
             Middleware(RequestLimits, broker=broker),
             Middleware(web.Unexpected),
         ],
-        exception_handlers={DispatchError: web.on_dispatch_error, HTTPException: web.on_http_exception},
+        exception_handlers={
+            DispatchError: web.on_dispatch_error,
+            HTTPException: web.on_http_exception,
+            ClientDisconnect: web.on_client_gone,
+        },
     )
     # /login/ would be answered by a redirect to whatever host the request named.
     app.router.redirect_slashes = False

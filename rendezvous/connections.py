@@ -1,12 +1,13 @@
 """Accepting connections, with a bound in all and for each network. Bounds on requests: app.py, ratelimit.py.
 
-Hypercorn's own loop accepts without limit: clients that open connections and send nothing could use up the process's
-file descriptors, and nobody else would be served. Here a connection above a bound is closed at once.
+Clients that open connections and send nothing could use up the process's file descriptors, and nobody else would be
+served: a connection above a bound is closed at once.
 """
 
 from __future__ import annotations
 
 import resource
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,20 +15,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
-import h11
 import trio
-from hypercorn.config import Config
-from hypercorn.events import Closed
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
+from starlette.types import ASGIApp
 
+from rendezvous.http1.connection import USUAL, Connection, Timeouts
 from rendezvous.proxies import Network, is_trusted
 from rendezvous.ratelimit import network_of
 
 SPARED_DESCRIPTORS = 64
 """For the database, mail that is being sent, the listeners, and a connection that is accepted only to be closed."""
+
+GRACE_SECONDS = 3
+"""For requests that are being answered when the server stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,57 +78,37 @@ class OpenConnections:
         return self._total
 
 
-class _Connection(TCPServer):
-    """One connection in HTTP/1.1 alone that ends with its client's.
-
-    Hypercorn's own waits for the idle timeout first, and goes over to HTTP/2 when the client asks it to.
-    """
-
-    async def _read_data(self) -> None:
-        http1 = cast(H11Protocol, self.protocol.protocol)
-        http1._check_protocol = _refuse_other_versions  # type: ignore[assignment]  # it looks at no self
-        try:
-            await super()._read_data()
-        except _OtherVersion:
-            await self.protocol.handle(Closed())
-        await self.idle_task.stop()
-
-
-class _OtherVersion(Exception):
-    """The client speaks another HTTP than 1.1."""
-
-
-async def _refuse_other_versions(request: h11.Request) -> None:
-    # h11 reads the preface of HTTP/2 as a request of version 2.0. An `Upgrade: h2c` is ignored (RFC 9110, 7.8).
-    if request.http_version not in (b"1.0", b"1.1"):
-        raise _OtherVersion
-
-
 async def serve_within(
-    app: AppWrapper,
-    config: Config,
+    app: ASGIApp,
     listeners: Sequence[trio.SocketListener],
     *,
+    tls: ssl.SSLContext | None,
     limits: ConnectionLimits,
+    timeouts: Timeouts = USUAL,
     started: trio.Event,
     until: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serve on `listeners` until `until` returns, then let running requests end, for `config.graceful_timeout`.
+    """Serve on `listeners` until `until` returns, then let running requests end, for GRACE_SECONDS.
 
-    Sets `started` once it accepts connections. They are TLS if `config` has a certificate.
+    Sets `started` once it accepts connections. They are TLS if there is a context for it.
     """
-    context = WorkerContext(None)
-    open_now = OpenConnections(limits)
+    counted = OpenConnections(limits)
+    open_now: set[Connection] = set()
+    scheme = "http" if tls is None else "https"
 
     async def serve_connection(stream: trio.abc.Stream) -> None:
-        with open_now.place(peer_of(stream)) as free:
+        client = peer_and_port_of(stream)
+        with counted.place(client[0]) as free:
             if not free:
                 await trio.aclose_forcefully(stream)
                 return
-            # Typed for TLS streams, implemented for both.
-            await _Connection(app, config, context, ConnectionState({}), cast(trio.SSLStream, stream))
+            connection = Connection(stream, app, scheme=scheme, client=client, timeouts=timeouts)
+            open_now.add(connection)
+            try:
+                await connection.serve()
+            finally:
+                open_now.discard(connection)
 
-    tls = config.create_ssl_context()
     ready: list[trio.abc.Listener[trio.abc.Stream]] = [
         plain if tls is None else trio.SSLListener(plain, tls, https_compatible=True) for plain in listeners
     ]
@@ -139,8 +118,9 @@ async def serve_within(
             started.set()
             await until()
             accepting.cancel_scope.cancel()
-        await context.terminated.set()
-        connections.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
+        for connection in open_now:
+            connection.finish()
+        connections.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
 
 
 def peer_of(stream: trio.abc.Stream) -> str:

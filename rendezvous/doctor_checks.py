@@ -250,9 +250,8 @@ def _certificate(options: Options) -> list[Check]:
     host = (urlsplit(url).hostname if url else options.host) or ""
     try:
         left = tls_check.days_left(certificate, key, host)
-    except tls_check.NotAPair as error:
-        fix = "give --certificate the chain with the server's own certificate first, and --key its key, unencrypted"
-        return [Check(name, False, f"{certificate} and {key} can't be served: {error}", fix)]
+    except DispatchError as error:
+        return [Check(name, False, error.message, error.fix)]
     except ssl.SSLCertVerificationError as error:
         return [Check(name, False, f"{certificate}: clients reject it: {error.verify_message}", _TRUSTED)]
     except ssl.SSLError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -103,9 +102,9 @@ class InvitationRoutes:
         wait = web.number(request, "wait", default=0, most=MAX_WAIT_SECONDS)
         if wait:
             # Subscribe before reading the version, so that a change between the two is not missed.
-            with self._broker.changes.subscribe(bearer.user_id) as changed, trio.move_on_after(wait):
+            with self._broker.changes.subscribe(bearer.user_id) as told:
                 if await storage.invitation_version(bearer.caller) == after:
-                    await changed.wait()
+                    await web.wait_while_connected(request, told, seconds=wait)
         found = await storage.invitation_changes(bearer.caller, after)
         await self._note_fetched(bearer, found.received)
         content = {

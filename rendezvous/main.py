@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import sys
 from dataclasses import asdict, replace
 from functools import partial
@@ -13,7 +14,6 @@ from pathlib import Path
 import click
 import structlog
 import trio
-from hypercorn.config import Config
 
 from peer.protocol import base64url
 from peer.protocol.errors import Invalid
@@ -26,6 +26,7 @@ from rendezvous.mail import Mailer
 from rendezvous.options import Options, broker_options, data_option, without_password
 from rendezvous.relay_tokens import RelayKey, load_relay_key
 from rendezvous.storage.opening import move, open_storage
+from rendezvous.tls import tls_context
 from rendezvous.tokens import TokenSecrets, load_secrets
 
 log = structlog.get_logger(__name__)
@@ -62,12 +63,12 @@ def serve(**given: object) -> None:
     with program.refusals_told("dispatch-rendezvous"):
         options = Options(**given)  # type: ignore[arg-type]  # click gives what its options say
         options.check()
-        config = serving.server_config(certificate=options.certificate, key=options.key)
+        tls = tls_context(options.certificate, options.key) if options.certificate and options.key else None
         mailer = options.mailer()
         with DataFolder(options.folder) as folder:
             settings = options.settings(folder)
             secrets, relay_key = load_secrets(folder, os.environ), load_relay_key(folder, os.environ)
-            run = partial(_run, options, settings, secrets, relay_key, mailer, config)
+            run = partial(_run, options, settings, secrets, relay_key, mailer, tls)
             trio.run(run)
 
 
@@ -157,7 +158,7 @@ async def _run(
     secrets: TokenSecrets,
     relay_key: RelayKey,
     mailer: Mailer | None,
-    config: Config,
+    tls: ssl.SSLContext | None,
 ) -> None:
     limits = ConnectionLimits().within_descriptors()
     async with (
@@ -165,7 +166,7 @@ async def _run(
         open_storage(options.database, settings.data) as storage,
     ):
         if not settings.public_url:
-            scheme = "https" if config.ssl_enabled else "http"
+            scheme = "http" if tls is None else "https"
             settings = replace(
                 settings, public_url=origin_of(f"{scheme}://{program.authority(options.host, port_of(listeners))}")
             )
@@ -175,7 +176,7 @@ async def _run(
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(_announce, broker, started)
                 nursery.start_soon(
-                    partial(serving.serve, broker, listeners, config, started=started, stop=stop, limits=limits)
+                    partial(serving.serve, broker, listeners, tls=tls, started=started, stop=stop, limits=limits)
                 )
                 async for _ in signals:
                     stop.set()

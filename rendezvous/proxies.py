@@ -55,6 +55,8 @@ def client_address(peer: str, lines: Iterable[str], trusted: Sequence[Network]) 
     that passed it on counts as the client.
     """
     client = peer
+    if not trusted:
+        return client
     for entry in reversed(",".join(lines).split(",")[-MAX_ENTRIES:]):
         if not is_trusted(client, trusted):
             break

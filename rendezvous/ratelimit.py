@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections import OrderedDict
+from functools import lru_cache
 
 from peer.protocol.errors import RateLimited
 
@@ -43,6 +44,7 @@ class Buckets:
         return len(self._levels)
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str) -> str:
     """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 one (a household has 2^64 of those)."""
     try:

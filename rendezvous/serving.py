@@ -1,17 +1,13 @@
-"""Serving a broker until it is stopped: settings of Hypercorn, connections, regular purging. Options: main.py."""
+"""Serving a broker until it is stopped: connections, notices, regular purging. Options: main.py."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import cast
 
 import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.typing import ASGIFramework
-from hypercorn.utils import wrap_app
 
 from peer.protocol.errors import Unavailable
 from rendezvous.app import make_app
@@ -23,27 +19,11 @@ log = structlog.get_logger(__name__)
 PURGE_SECONDS = 60
 
 
-def server_config(*, certificate: Path | None = None, key: Path | None = None) -> Config:
-    """Return Hypercorn's settings: bounded headers, HTTP/1.1 only, no log of accesses."""
-    config = Config()
-    config.alpn_protocols = ["http/1.1"]
-    config.h11_max_incomplete_size = 16 * 1024
-    # Longer than a client keeps an idle connection, so that it is the client who closes first.
-    config.keep_alive_timeout = 60
-    config.graceful_timeout = 3
-    config.include_server_header = False
-    config.accesslog = None
-    config.loglevel = "WARNING"
-    if certificate and key:
-        config.certfile, config.keyfile = str(certificate), str(key)
-    return config
-
-
 async def serve(
     broker: Broker,
     listeners: Sequence[trio.SocketListener],
-    config: Config,
     *,
+    tls: ssl.SSLContext | None = None,
     started: trio.Event,
     stop: trio.Event,
     limits: ConnectionLimits = ConnectionLimits(),
@@ -72,7 +52,5 @@ async def serve(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(purge_regularly)
         nursery.start_soon(broker.storage.listen, heard)
-        # Starlette and Hypercorn describe the same ASGI with different types.
-        app = wrap_app(cast(ASGIFramework, make_app(broker)), config.wsgi_max_body_size, "asgi")
-        await serve_within(app, config, listeners, limits=limits, started=started, until=stopping)
+        await serve_within(make_app(broker), listeners, tls=tls, limits=limits, started=started, until=stopping)
         nursery.cancel_scope.cancel()

@@ -8,7 +8,6 @@ from http import HTTPStatus
 
 import structlog
 import trio
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -27,15 +26,16 @@ RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
 """A read's response header with a fresh token, present once less than half of the old one's life is left."""
 PROBLEM = "application/problem+json"
 
-SECURITY_HEADERS = {
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
-    "x-content-type-options": "nosniff",
+SECURITY_HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+    (b"x-content-type-options", b"nosniff"),
     # Not no-referrer: browsers then send `Origin: null` with this origin's own forms.
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+"""Names in lower case, as ASGI has them."""
 
 
 async def read_body(request: Request, *, limit: int = MAX_BODY) -> bytes:
@@ -67,6 +67,16 @@ async def read_json(request: Request) -> object:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Invalid("the body is not JSON", fix="send a JSON object") from error
+
+
+async def wait_while_connected(request: Request, told: trio.CancelScope, *, seconds: float) -> None:
+    """Wait in `told` until it is cancelled, or for `seconds`. Raises ClientDisconnect once the client has left: nothing
+    is to be done for it then."""
+    told.deadline = trio.current_time() + seconds
+    with told:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass  # a body that nobody asked for
+        raise ClientDisconnect
 
 
 def number(request: Request, name: str, *, default: int, most: int) -> int:
@@ -120,10 +130,15 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return response
 
 
+async def on_client_gone(_request: Request, _error: Exception) -> Response:
+    """End a request whose client has left; nobody reads the response."""
+    return Response(status_code=400)
+
+
 class Unexpected:
     """ASGI middleware: logs an unexpected exception, and answers with nothing of it.
 
-    Starlette's own handler raises it again, for the server to log in its own words, message included.
+    Starlette's own handler would raise it again, for the server to log a second time.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -139,11 +154,14 @@ class Unexpected:
 
         try:
             await self._app(scope, receive, sent)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise  # the client has left
         except Exception as error:
+            if begun:
+                raise  # there is nothing to answer any more: the connection ends, and the server logs it
             log.error("request.failed", exc_info=error)
-            if scope["type"] == "http" and not begun:
-                fix = "tell the broker's operator; its log says where it failed"
-                await problem(Internal("the broker failed to handle this request", fix=fix))(scope, receive, send)
+            fix = "tell the broker's operator; its log says where it failed"
+            await problem(Internal("the broker failed to handle this request", fix=fix))(scope, receive, send)
 
 
 class SecurityHeaders:
@@ -155,9 +173,9 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = message["headers"]
+                given = {name for name, _ in headers}
+                message["headers"] = [*headers, *(each for each in SECURITY_HEADERS if each[0] not in given)]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

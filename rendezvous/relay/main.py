@@ -23,6 +23,7 @@ from rendezvous.relay import contacts, serving
 from rendezvous.relay.admission import Admission, admission_of
 from rendezvous.relay.limits import RelayLimits
 from rendezvous.relay.relay import Relay
+from rendezvous.tls import tls_context
 
 EXAMPLES = """\b
 Examples:
@@ -81,7 +82,7 @@ def serve(
                 "a relay that listens beyond loopback needs its public address, since devices sign for it",
                 fix="give --public-url https://…",
             )
-        tls = serving.tls_context(certificate, key) if certificate and key else None
+        tls = tls_context(certificate, key) if certificate and key else None
         trio.run(partial(_run, origin, admission, proxies, tls, host=host, port=port))
 
 

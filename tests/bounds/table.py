@@ -55,6 +55,7 @@ from peer.steps import granting, hellos, inbound, inviting, receiving
 from peer.trust import edge_lifecycle, fingerprints, scopes
 from rendezvous import change_signal, ratelimit
 from rendezvous.connections import ConnectionLimits
+from rendezvous.http1 import requests as http1_requests
 from rendezvous.relay import limits as relay_limits
 from rendezvous.relay import requests
 from rendezvous.storage import limits as storage_limits
@@ -1255,6 +1256,38 @@ ACCOUNT: Final[tuple[Row, ...]] = (
         test="tests/rendezvous/test_bounds.py::test_open_connections_leave_room_for_others",
     ),
     Row(
+        what="connections to the broker in all",
+        whose="a broker account",
+        limit=_connections.total,
+        unit="connections",
+        held_in=("rendezvous.connections:serve_within.open_now",),
+        test="tests/rendezvous/test_bounds.py::test_open_connections_leave_room_for_others",
+    ),
+    Row(
+        what="the head of a request to the broker, and what frames its body",
+        whose="a broker account",
+        limit=http1_requests.MAX_HEAD,
+        unit="bytes",
+        held_in=("rendezvous.http1.requests:Request.headers",),
+        test="tests/rendezvous/http1/test_requests.py::test_heads_are_bounded",
+    ),
+    Row(
+        what="requests on one connection to the broker, sent before the first is answered",
+        whose="a broker account",
+        limit=http1_requests.MAX_PIPELINED,
+        unit="requests",
+        held_in=("rendezvous.http1.requests:RequestReader.ready",),
+        test="tests/rendezvous/http1/test_requests.py::test_requests_that_are_sent_ahead_are_bounded",
+    ),
+    Row(
+        what="tokens that the broker remembers having checked",
+        whose="a broker account",
+        limit=rendezvous.tokens.REMEMBERED,
+        unit="tokens",
+        held_in=("rendezvous.tokens:Tokens._checked",),
+        test="tests/rendezvous/test_tokens.py::test_the_tokens_that_are_remembered_are_bounded",
+    ),
+    Row(
         what="the body of a request to the broker",
         whose="a broker account",
         limit=rendezvous.web.MAX_BODY,
@@ -1945,6 +1978,10 @@ ROWS: Final[tuple[Row, ...]] = PEER + LOCAL_USER + RUN + ACCOUNT + RELAY + PERSO
 
 _ONE_CALL = "a local of one call, which fills it at most once or twice"
 VALUES: Final[dict[str, str]] = {
+    "rendezvous.http1.connection:_date": "bounded besides",
+    "rendezvous.http1.connection:_status_line": "the statuses of HTTP; bounded besides",
+    "rendezvous.http1.requests:Request.pieces": "of a body: what was received at once, until it is asked for",
+    "rendezvous.ratelimit:network_of": "bounded besides",
     "rendezvous.storage.postgresql.database:_Step.changed": "the two users of one change, or the inviters of one page",
     "rendezvous.storage.postgresql.database:_in_psycopg": "the statements, which are in the code; bounded besides",
     "rendezvous.storage.postgresql.database:_row_class": "their columns, in the code; bounded besides",

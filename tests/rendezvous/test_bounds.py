@@ -83,7 +83,7 @@ async def test_every_refusal_is_problem_details(broker: Running, method: str, pa
 
 
 async def test_open_connections_leave_room_for_others(tmp_path: Path) -> None:
-    """Seen to fail without either limit, and where Hypercorn ends a connection, a minute after its client."""
+    """Seen to fail without either limit, and where a connection ends later than its client."""
 
     async def held(host: str, count: int, stack: AsyncExitStack) -> list[trio.SocketStream]:
         """Open connections from one address; return those that the broker kept."""
@@ -179,7 +179,7 @@ async def test_reads_of_one_account_are_limited(broker: Running, people: People)
 async def test_no_connection_becomes_a_web_socket(broker: Running) -> None:
     asks = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     asks += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    assert (await exchange(broker.url, asks)).startswith(b"HTTP/1.1 403")
+    assert (await exchange(broker.url, asks)).startswith(b"HTTP/1.1 200")
 
 
 async def test_writes_of_one_device_are_limited(broker: Running, people: People) -> None:

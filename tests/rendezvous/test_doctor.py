@@ -91,7 +91,7 @@ def test_a_certificate_is_looked_at_as_clients_would_before_the_broker_is_starte
     wrong = certified("--public-url", "https://broker.example")
     assert not wrong["ok"] and "broker.example" in wrong["detail"] and "for this name" in wrong["fix"]
     apart = certified(*named, key=other_key)
-    assert not apart["ok"] and "can't be served" in apart["detail"]
+    assert not apart["ok"] and "not a certificate and its private key" in apart["detail"]
     monkeypatch.delenv("SSL_CERT_FILE")
     assert "self-signed" in certified(*named)["detail"]
     secret = serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
@@ -100,7 +100,7 @@ def test_a_certificate_is_looked_at_as_clients_would_before_the_broker_is_starte
         serialization.BestAvailableEncryption(b"a passphrase"),
     )
     key.write_bytes(secret)
-    assert "can't be served" in certified(*named)["detail"]  # and nobody is asked for it
+    assert "not a certificate and its private key" in certified(*named)["detail"]  # and nobody is asked for it
 
 
 def test_the_database_and_the_secrets_are_looked_at(tmp_path: Path, postgresql: Server) -> None:

@@ -35,7 +35,7 @@ from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
 from rendezvous.proxies import proxy_networks
 from rendezvous.relay_tokens import RelayKey
-from rendezvous.serving import serve, server_config
+from rendezvous.serving import serve
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.opening import DATABASE
@@ -121,9 +121,7 @@ async def running_broker(
             clock=clock,
         )
         started, stop = trio.Event(), trio.Event()
-        nursery.start_soon(
-            partial(serve, broker, listeners, server_config(), started=started, stop=stop, limits=limits)
-        )
+        nursery.start_soon(partial(serve, broker, listeners, started=started, stop=stop, limits=limits))
         await started.wait()
         try:
             yield Running(url, clock, broker)

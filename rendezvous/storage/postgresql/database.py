@@ -156,6 +156,22 @@ class PostgresqlDatabase(connection.Database):
     async def read(self, step: Callable[[Connection], R]) -> R:
         return await self._in_thread(partial(self._run, step, IsolationLevel.REPEATABLE_READ, read_only=True))
 
+    async def look_up(self, statement: str, values: Values) -> list[connection.Row]:
+        return await self._in_thread(partial(self._look_up, statement, values))
+
+    def _look_up(self, statement: str, values: Values, running: _Running) -> list[connection.Row]:
+        # One statement is a transaction of its own: without BEGIN and COMMIT it is one message each way.
+        with _as_unavailable():
+            for last in (False, True):
+                with self._pool.connection() as using, running.on(using):
+                    using.autocommit = True
+                    try:
+                        return list(using.execute(_in_psycopg(statement), values).fetchall())
+                    except psycopg.OperationalError:
+                        if last or not using.closed:
+                            raise
+        raise AssertionError
+
     async def _in_thread(self, run: Callable[[_Running], R], *, unbounded: bool = False) -> R:
         running = _Running()
         async with trio.open_nursery() as nursery:
@@ -183,7 +199,7 @@ class PostgresqlDatabase(connection.Database):
 
     def _once(self, step: Callable[[Connection], R], level: IsolationLevel, running: _Running, *, read_only: bool) -> R:
         with self._pool.connection() as using, running.on(using):
-            using.isolation_level, using.read_only = level, read_only
+            using.autocommit, using.isolation_level, using.read_only = False, level, read_only
             try:
                 mine = _Step(using)
                 result = step(mine)

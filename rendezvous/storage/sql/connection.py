@@ -67,6 +67,10 @@ class Database(ABC):
         """Return what a step returns that only reads, and sees one committed state."""
 
     @abstractmethod
+    async def look_up(self, statement: str, values: Values) -> list[Row]:
+        """Return what one statement finds that reads a few rows by their keys, of one committed state."""
+
+    @abstractmethod
     async def listen(self, heard: Callable[[str | None], None]) -> None:
         """Call `heard` with each user id that another process noted a change of, and with None when some may have been
         missed. Runs until it is cancelled."""

@@ -198,6 +198,13 @@ def changes(db: Connection, caller: Caller, after: int, *, limits: StorageLimits
     )
 
 
+OF_CALLER = (
+    "SELECT coalesce(v.version, 0) FROM devices d LEFT JOIN versions v ON v.user_id = d.user_id"
+    " WHERE d.user_id = ? AND d.device = ?"
+)
+"""The version of the caller's user; no row unless the device is that user's."""
+
+
 def version(db: Connection, user_id: str) -> int:
     """Return a user's version: 0 before any invitation of theirs."""
     row = db.execute("SELECT version FROM versions WHERE user_id = ?", (user_id,)).fetchone()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rendezvous.storage.errors import OldAnnouncement
 from rendezvous.storage.rows import Announcement, Author
-from rendezvous.storage.sql.connection import Connection
+from rendezvous.storage.sql.connection import Connection, Row
 
 
 def put(db: Connection, author: Author, *, seq: int, expires: int, box: bytes | None) -> None:
@@ -19,11 +21,16 @@ def put(db: Connection, author: Author, *, seq: int, expires: int, box: bytes | 
         raise OldAnnouncement
 
 
-def of_user(db: Connection, user_id: str, now: int) -> tuple[Announcement, ...]:
-    """Return a user's unexpired announcements: those of current devices, since a claim deletes the others'."""
-    rows = db.execute(
-        "SELECT device, seq, expires, box FROM presence"
-        " WHERE user_id = ? AND expires > ? AND box IS NOT NULL ORDER BY device",
-        (user_id, now),
-    )
-    return tuple(Announcement(*row) for row in rows)
+OF_USER = (
+    "SELECT p.device, p.seq, p.expires, p.box FROM devices d"
+    " LEFT JOIN presence p ON p.user_id = ? AND p.expires > ? AND p.box IS NOT NULL"
+    " WHERE d.user_id = ? AND d.device = ? ORDER BY p.device"
+)
+"""A user's unexpired announcements: those of current devices, since a claim deletes the others'. One row without a
+device where there is none; no row at all unless the caller's device is a user's. Values: the user, the time, the
+caller's user and device."""
+
+
+def announcements(rows: Iterable[Row]) -> tuple[Announcement, ...]:
+    """Return what OF_USER found."""
+    return tuple(Announcement(*row) for row in rows if row[0] is not None)

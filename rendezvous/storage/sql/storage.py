@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from rendezvous.storage.errors import UnknownDevice
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import (
@@ -25,7 +26,7 @@ from rendezvous.storage.rows import (
 )
 from rendezvous.storage.rules import check_claim, check_kept, invitation_mail_quotas
 from rendezvous.storage.sql import accounts, administration, invitations, presence, sign_ins, upkeep
-from rendezvous.storage.sql.connection import Connection, Database
+from rendezvous.storage.sql.connection import Connection, Database, Row, Values
 
 R = TypeVar("R")
 Step = Callable[[Connection], R]
@@ -71,6 +72,17 @@ class SqlStorage(Storage):
             return step(db)
 
         return await self._read(authorized)
+
+    async def _look_up(self, caller: Caller, statement: str, values: Values) -> list[Row]:
+        """Return the rows of a statement that has some for a device of its user alone; it is what most requests are
+        for, so that it is one statement."""
+        rows = await self._database.look_up(statement, values)
+        if not rows:  # say which it is, user or device
+            await self._read_by(caller, lambda _db: None)
+            rows = await self._database.look_up(statement, values)  # it became one just now
+        if not rows:
+            raise UnknownDevice(caller.user_id)
+        return rows
 
     # -- accounts and sign-ins
 
@@ -121,7 +133,8 @@ class SqlStorage(Storage):
         await self._write_by(author, lambda db: presence.put(db, author, seq=seq, expires=expires, box=box))
 
     async def announcements(self, caller: Caller, user_id: str, now: int) -> tuple[Announcement, ...]:
-        return await self._read_by(caller, lambda db: presence.of_user(db, user_id, now))
+        values = (user_id, now, caller.user_id, caller.device)
+        return presence.announcements(await self._look_up(caller, presence.OF_USER, values))
 
     # -- invitations
 
@@ -147,7 +160,8 @@ class SqlStorage(Storage):
         return await self._read_by(caller, lambda db: invitations.one(db, caller, token))
 
     async def invitation_version(self, caller: Caller) -> int:
-        return await self._read_by(caller, lambda db: invitations.version(db, caller.user_id))
+        rows = await self._look_up(caller, invitations.OF_CALLER, (caller.user_id, caller.device))
+        return int(rows[0][0])
 
     async def invitation_changes(self, caller: Caller, after: int) -> InvitationChanges:
         return await self._read_by(caller, lambda db: invitations.changes(db, caller, after, limits=self._limits))

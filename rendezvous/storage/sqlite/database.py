@@ -6,11 +6,11 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -55,6 +55,7 @@ class Database:
         self._write_lock = threading.Lock()
         self._readers: queue.SimpleQueue[FileConnection] = queue.SimpleQueue()
         self._readers_open = 0
+        self._looking_up: FileConnection | None = None
         with _as_unavailable():
             self._writer = _connect(path, "rw")
             try:
@@ -68,6 +69,7 @@ class Database:
                 for _ in range(READERS):
                     self._readers.put(_connect(path, "ro"))
                     self._readers_open += 1
+                self._looking_up = _connect(path, "ro", busy_seconds=0)
             except BaseException:
                 self._close()
                 raise
@@ -79,6 +81,8 @@ class Database:
 
     def _close(self) -> None:
         self._writer.close()
+        if self._looking_up is not None:
+            self._looking_up.close()
         readers = [self._readers.get() for _ in range(self._readers_open)]
         for reader in readers:
             reader.close()
@@ -97,6 +101,14 @@ class Database:
                 return step(reader)
         finally:
             self._readers.put(reader)
+
+    def look_up(self, statement: str, values: Sequence[object]) -> list[Any] | None:
+        """Return the rows of one statement, or None where that fails, as on a locked file: it never waits."""
+        assert self._looking_up is not None
+        try:
+            return self._looking_up.execute(statement, values).fetchall()
+        except sqlite3.Error:
+            return None
 
 
 @contextmanager
@@ -134,13 +146,13 @@ def _statements(script: str) -> Iterator[str]:
     yield pending  # a comment, or a statement without its semicolon, which must not be lost
 
 
-def _connect(path: Path, mode: str) -> FileConnection:
+def _connect(path: Path, mode: str, *, busy_seconds: float = BUSY_SECONDS) -> FileConnection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        timeout=BUSY_SECONDS,
+        timeout=busy_seconds,
         factory=FileConnection,
     )
     connection.row_factory = sqlite3.Row
