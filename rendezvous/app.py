@@ -34,12 +34,19 @@ def make_app(broker: Broker) -> ASGIApp:
     presence, invitations, relays = PresenceRoutes(broker), InvitationRoutes(broker), RelayRoutes(broker)
 
     async def health(_request: Request) -> Response:
-        """GET /health → {status, origin, dev, mail}; 503 when the database does not answer."""
+        """GET /health → {status, origin, dev, mail}; 503 while the broker is about to stop, or the database does not
+        answer: a load balancer is to send nothing more."""
+        if broker.draining:
+            raise Unavailable("this broker is about to stop", fix="try again in a few seconds")
         await broker.storage.check()
         settings = broker.settings
         return web.document(
             {"status": "ok", "origin": settings.public_url, "dev": settings.dev, "mail": broker.mailer is not None}
         )
+
+    async def live(_request: Request) -> Response:
+        """GET /health/live → 204: the process answers, whatever its database does. One that does not is to be ended."""
+        return Response(status_code=204)
 
     async def metrics(_request: Request) -> Response:
         """GET /metrics: numbers only, in the text format of Prometheus."""
@@ -65,6 +72,7 @@ def make_app(broker: Broker) -> ASGIApp:
         Route("/v1/invitations/{token}", invitations.withdraw, methods=["DELETE"]),
         Route("/v1/invitations/{token}/answer", invitations.answer, methods=["POST"]),
         Route("/health", health, methods=["GET"]),
+        Route("/health/live", live, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]
     app = Starlette(

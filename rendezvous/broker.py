@@ -91,6 +91,7 @@ class Broker:
         self.tokens = Tokens(secrets, origin=settings.public_url, clock=clock)
         self.typed_code_key = hmac.digest(secrets.current, b"dispatch: this browser typed that code", "sha256")
         self.changes = ChangeSignal()
+        self.draining = False
         self.responses_by_status: Counter[int] = Counter()
         self.by_address = Buckets(per_minute=600, burst=300)
         self.sign_ins_by_address = Buckets(per_minute=30, burst=30)

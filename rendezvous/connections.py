@@ -87,10 +87,12 @@ async def serve_within(
     timeouts: Timeouts = USUAL,
     started: trio.Event,
     until: Callable[[], Awaitable[None]],
+    ended: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve on `listeners` until `until` returns, then let running requests end, for GRACE_SECONDS.
 
-    Sets `started` once it accepts connections. They are TLS if there is a context for it.
+    Sets `started` once it accepts connections. They are TLS if there is a context for it. `ended` is called when
+    every response has become its connection's last: it may end requests that wait.
     """
     counted = OpenConnections(limits)
     open_now: set[Connection] = set()
@@ -120,6 +122,7 @@ async def serve_within(
             accepting.cancel_scope.cancel()
         for connection in open_now:
             connection.finish()
+        ended()
         connections.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
 
 

@@ -1,35 +1,23 @@
-"""`dispatch-rendezvous`: its commands, wiring and signals. Options: options.py; serving: serving.py; routes: app.py."""
+"""`dispatch-rendezvous`: its commands. Options: options.py; wiring and processes: running.py; routes: app.py."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import ssl
 import sys
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 
 import click
-import structlog
 import trio
 
 from peer.protocol import base64url
 from peer.protocol.errors import Invalid
-from rendezvous import backup, doctor_checks, logs, program, rotation, serving, users
-from rendezvous.broker import Broker, Settings, origin_of
-from rendezvous.connections import ConnectionLimits
+from rendezvous import backup, doctor_checks, logs, program, rotation, running, users
 from rendezvous.data_folder import DataFolder, private_folder
-from rendezvous.listening import listening, port_of
-from rendezvous.mail import Mailer
 from rendezvous.options import Options, broker_options, data_option, without_password
-from rendezvous.relay_tokens import RelayKey, load_relay_key
-from rendezvous.storage.opening import move, open_storage
-from rendezvous.tls import tls_context
-from rendezvous.tokens import TokenSecrets, load_secrets
-
-log = structlog.get_logger(__name__)
+from rendezvous.relay_tokens import load_relay_key
+from rendezvous.storage.opening import move
 
 EXAMPLES = """\b
 Examples:
@@ -54,6 +42,7 @@ def main() -> None:
 
 @main.command(epilog=EXAMPLES)
 @broker_options
+@click.option("--worker", default="", hidden=True)  # given by the process that starts the workers
 def serve(**given: object) -> None:
     """Run the broker until SIGTERM or Ctrl-C. Prints `listening on URL` once it is up.
 
@@ -63,13 +52,7 @@ def serve(**given: object) -> None:
     with program.refusals_told("dispatch-rendezvous"):
         options = Options(**given)  # type: ignore[arg-type]  # click gives what its options say
         options.check()
-        tls = tls_context(options.certificate, options.key) if options.certificate and options.key else None
-        mailer = options.mailer()
-        with DataFolder(options.folder) as folder:
-            settings = options.settings(folder)
-            secrets, relay_key = load_secrets(folder, os.environ), load_relay_key(folder, os.environ)
-            run = partial(_run, options, settings, secrets, relay_key, mailer, tls)
-            trio.run(run)
+        running.run(options, sys.argv[1:])
 
 
 @main.command(
@@ -150,59 +133,6 @@ def relay_key(*, data: Path) -> None:
 
 for each in (backup.backup, backup.restore, users.user, rotation.rotate_secret):
     main.add_command(each)
-
-
-async def _run(
-    options: Options,
-    settings: Settings,
-    secrets: TokenSecrets,
-    relay_key: RelayKey,
-    mailer: Mailer | None,
-    tls: ssl.SSLContext | None,
-) -> None:
-    limits = ConnectionLimits().within_descriptors()
-    async with (
-        listening(options.host, options.port, backlog=limits.total) as listeners,
-        open_storage(options.database, settings.data) as storage,
-    ):
-        if not settings.public_url:
-            scheme = "http" if tls is None else "https"
-            settings = replace(
-                settings, public_url=origin_of(f"{scheme}://{program.authority(options.host, port_of(listeners))}")
-            )
-        broker = Broker(settings, storage=storage, secrets=secrets, relay_key=relay_key, mailer=mailer)
-        started, stop = trio.Event(), trio.Event()
-        async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                nursery.start_soon(_announce, broker, started)
-                nursery.start_soon(
-                    partial(serving.serve, broker, listeners, tls=tls, started=started, stop=stop, limits=limits)
-                )
-                async for _ in signals:
-                    stop.set()
-                    break
-
-
-async def _announce(broker: Broker, started: trio.Event) -> None:
-    await started.wait()
-    if broker.settings.dev:
-        click.echo("DEVELOPMENT BROKER: it approves every sign-in without checking who asks", err=True)
-    elif broker.mailer is None:
-        click.echo(
-            "no --smtp-host: nobody can sign in, because this broker cannot send the mail that proves an address",
-            err=True,
-        )
-    settings = broker.settings
-    log.info(
-        "broker.started",
-        version=program.version(),
-        dev=settings.dev,
-        mail=broker.mailer is not None,
-        relays=len(settings.relays),
-        proxies=len(settings.trusted_proxies),
-    )
-    click.echo(f"listening on {settings.public_url}")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from rendezvous.mail import Mailer, SmtpSettings
 from rendezvous.proxies import Network, proxy_networks
 from rendezvous.relay_access import named_relays
 
+MAX_WORKERS = 64
+MAX_DRAIN_SECONDS = 600
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 data_option = click.option(
@@ -68,6 +70,21 @@ def broker_options(command: Command) -> Command:
             "--public-url", default="", help="The address that people use. Default: http://HOST:PORT on loopback."
         ),
         click.option("--dev", is_flag=True, help="Approve every sign-in on the page, without mail. Loopback only."),
+        click.option(
+            "--workers",
+            default=1,
+            show_default=True,
+            type=click.IntRange(1, MAX_WORKERS),
+            help="How many processes serve, on one machine. One for each core is enough.",
+        ),
+        click.option(
+            "--drain",
+            default=0.0,
+            show_default=True,
+            type=click.FloatRange(0, MAX_DRAIN_SECONDS),
+            metavar="SECONDS",
+            help="How long it goes on when it is to stop, while /health tells a load balancer that it will.",
+        ),
         program.tls_options,
         click.option(
             "--relay",
@@ -130,6 +147,8 @@ class Options:
     database: str
     public_url: str
     dev: bool
+    workers: int
+    drain: float
     certificate: Path | None
     key: Path | None
     behind_proxy: tuple[str, ...]
@@ -141,6 +160,8 @@ class Options:
     smtp_user: str
     smtp_from: str
     smtp_ca: Path | None
+    worker: str = ""
+    """Of one of several processes: what it inherits (workers.worker)."""
 
     @property
     def folder(self) -> Path:

@@ -27,13 +27,18 @@ async def serve(
     started: trio.Event,
     stop: trio.Event,
     limits: ConnectionLimits = ConnectionLimits(),
+    drain_seconds: float = 0,
 ) -> None:
-    """Answer requests on `listeners` until `stop`, then let the running ones end. Sets `started` when it accepts."""
+    """Answer requests on `listeners` until `stop`, then let the running ones end. Sets `started` when it accepts.
+
+    `drain_seconds`: for so long after `stop` it goes on, while /health tells load balancers to send it nothing more.
+    """
     limits = replace(limits, unbounded=broker.settings.trusted_proxies)
 
-    async def stopping() -> None:
+    async def drained() -> None:
         await stop.wait()
-        broker.changes.close()
+        broker.draining = True
+        await trio.sleep(drain_seconds)
 
     async def purge_regularly() -> None:
         while True:
@@ -52,5 +57,13 @@ async def serve(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(purge_regularly)
         nursery.start_soon(broker.storage.listen, heard)
-        await serve_within(make_app(broker), listeners, tls=tls, limits=limits, started=started, until=stopping)
+        await serve_within(
+            make_app(broker),
+            listeners,
+            tls=tls,
+            limits=limits,
+            started=started,
+            until=drained,
+            ended=broker.changes.close,
+        )
         nursery.cancel_scope.cancel()

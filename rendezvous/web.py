@@ -22,6 +22,8 @@ log = structlog.get_logger()
 MAX_BODY = 384 * 1024
 """Bytes: the largest write is 262,144 bytes of arguments in a signed statement, in base64url."""
 BODY_SECONDS = 15
+RETRY_SECONDS = "5"
+"""Told with 503, which is over soon: a database that fails over, a broker that is restarted."""
 RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
 """A read's response header with a fresh token, present once less than half of the old one's life is left."""
 PROBLEM = "application/problem+json"
@@ -102,6 +104,8 @@ def problem(error: DispatchError) -> Response:
     headers = {"content-type": PROBLEM}
     if isinstance(error, TooMany):
         headers["retry-after"] = str(error.retry_after)
+    if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = RETRY_SECONDS
     if error.code == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     content = {

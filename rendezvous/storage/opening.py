@@ -8,21 +8,29 @@ from types import ModuleType
 from peer.protocol.errors import Invalid
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
-from rendezvous.storage.sqlite import SqliteStorage, copy
+from rendezvous.storage.sqlite import Notices, SqliteStorage, copy
 from rendezvous.storage.sqlite import look as sqlite_look
 
 DATABASE = "rendezvous.db"
 _SCHEMES = ("postgresql://", "postgres://")
 
 
-def open_storage(url: str, folder: Path, *, limits: StorageLimits = StorageLimits(), beside: bool = False) -> Storage:
+def open_storage(
+    url: str,
+    folder: Path,
+    *,
+    limits: StorageLimits = StorageLimits(),
+    notices: Notices | None = None,
+    beside: bool = False,
+) -> Storage:
     """Open the database that `url` names, the file in `folder` for "". Blocking. Raises Invalid, Unavailable.
 
-    `beside` a broker that may be running: nothing is made or migrated, and tables of another version are refused.
+    `notices`: the way to other processes that have the file open, too. `beside` a broker that may be running: nothing
+    is made or migrated, and tables of another version are refused.
     """
     if not url:
         file = database_file(folder) if beside else folder / DATABASE
-        return SqliteStorage(file, limits=limits, beside=beside)
+        return SqliteStorage(file, limits=limits, notices=notices, beside=beside)
     storage: Storage = _postgresql(url).PostgresqlStorage(url, limits=limits, beside=beside)
     return storage
 

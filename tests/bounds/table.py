@@ -61,6 +61,7 @@ from rendezvous.relay import requests
 from rendezvous.storage import limits as storage_limits
 from rendezvous.storage.postgresql import database as postgresql
 from rendezvous.storage.sqlite import database
+from rendezvous.workers import notices
 from sandbox import supervisor
 from sandbox.changes import bounds as change_bounds
 from sandbox.changes import colours as change_colours
@@ -1288,6 +1289,14 @@ ACCOUNT: Final[tuple[Row, ...]] = (
         test="tests/rendezvous/test_tokens.py::test_the_tokens_that_are_remembered_are_bounded",
     ),
     Row(
+        what="users of whose changes one process of a broker is about to tell another; above it, it tells of everybody",
+        whose="a broker account",
+        limit=notices.MAX_WAITING,
+        unit="users",
+        held_in=("rendezvous.workers.notices:Outbox._users",),
+        test="tests/rendezvous/test_workers.py::test_above_the_bound_everybody_is_told_of",
+    ),
+    Row(
         what="the body of a request to the broker",
         whose="a broker account",
         limit=rendezvous.web.MAX_BODY,
@@ -1982,6 +1991,8 @@ VALUES: Final[dict[str, str]] = {
     "rendezvous.http1.connection:_status_line": "the statuses of HTTP; bounded besides",
     "rendezvous.http1.requests:Request.pieces": "of a body: what was received at once, until it is asked for",
     "rendezvous.ratelimit:network_of": "bounded besides",
+    "rendezvous.storage.sqlite.database:FileConnection.changed": "the users of one change, or the inviters of one page",
+    "rendezvous.workers.supervisor:Supervisor._outboxes": "one for each process of --workers",
     "rendezvous.storage.postgresql.database:_Step.changed": "the two users of one change, or the inviters of one page",
     "rendezvous.storage.postgresql.database:_in_psycopg": "the statements, which are in the code; bounded besides",
     "rendezvous.storage.postgresql.database:_row_class": "their columns, in the code; bounded besides",

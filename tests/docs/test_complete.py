@@ -62,7 +62,7 @@ def options() -> list[tuple[str, str]]:
         for program, command in programs.items()
         for option in command.params
         for name in option.opts
-        if name != "--version"
+        if name != "--version" and not getattr(option, "hidden", False)
     ]
 
 

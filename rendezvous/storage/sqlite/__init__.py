@@ -2,6 +2,6 @@
 
 from rendezvous.storage.sqlite.copying import copy
 from rendezvous.storage.sqlite.database import look
-from rendezvous.storage.sqlite.storage import SqliteStorage
+from rendezvous.storage.sqlite.storage import Notices, SqliteStorage
 
-__all__ = ["SqliteStorage", "copy", "look"]
+__all__ = ["Notices", "SqliteStorage", "copy", "look"]

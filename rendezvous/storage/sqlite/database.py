@@ -6,7 +6,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
@@ -40,12 +40,19 @@ def migrations() -> list[str]:
 class FileConnection(sqlite3.Connection):
     """A connection for the SQL in rendezvous.storage.sql."""
 
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.changed: dict[str, None] = {}
+
     def note_change(self, user_id: str) -> None:
-        """No other process is on this data."""
+        self.changed[user_id] = None
 
 
 class Database:
-    """One connection that writes and READERS that read, for worker threads. Raises Unavailable for SQLite's errors."""
+    """One connection that writes and READERS that read, for worker threads. Raises Unavailable for SQLite's errors.
+
+    Several processes may have the file open: in WAL mode they read beside each other, and write in turns.
+    """
 
     def __init__(self, path: Path, *, beside: bool = False) -> None:
         """Open the file, made or migrated; `beside` the broker that uses it, it is used as it is."""
@@ -88,10 +95,15 @@ class Database:
             reader.close()
             self._readers.put(reader)
 
-    def write(self, step: Callable[[FileConnection], R]) -> R:
-        """Return `step(connection)`; all of its writes are committed together or, when it raises, none."""
-        with self._write_lock, _as_unavailable(), transaction(self._writer, "BEGIN IMMEDIATE"):
-            return step(self._writer)
+    def write(self, step: Callable[[FileConnection], R]) -> tuple[R, Collection[str]]:
+        """Return `step(connection)` and the users that it noted a change of; all of its writes are committed together
+        or, when it raises, none."""
+        with self._write_lock, _as_unavailable():
+            changed: dict[str, None] = {}
+            self._writer.changed = changed
+            with transaction(self._writer, "BEGIN IMMEDIATE"):
+                result = step(self._writer)
+            return result, changed
 
     def read(self, step: Callable[[FileConnection], R]) -> R:
         """Return `step(connection)`, which sees one committed state of the file and cannot write."""
