@@ -54,7 +54,8 @@ class OtherRoot(Conflict):
     def __init__(self, user_id: str) -> None:
         super().__init__(
             f"{user_id} already has another root key, from a first sign-in on another device",
-            fix="use dispatch on that device, or move its state folder here: an address keeps its first root key",
+            fix="use dispatch on that device, or move its state folder here; if every device is lost, ask the broker's "
+            "operator to release the address",
         )
 
 
