@@ -189,12 +189,13 @@ def test_of_a_broker_on_postgresql_the_secrets_are_copied_and_the_rest_is_said(
     postgresql: Server, tmp_path: Path
 ) -> None:
     data, saved, moved = tmp_path / "data", tmp_path / "saved", tmp_path / "moved"
-    url = "postgresql://dispatch:secret@db.example/dispatch"
+    url = "postgresql://dispatch:secret@db.example/dispatch?sslmode=require&sslpassword=secret&password=secret"
     with process(data, "--dev", "--port", "0", DATABASE_URL=postgresql.database()):
         pass
     said = run("backup", saved, "--data", data, DATABASE_URL=url)
     assert f"pg_dump --format=custom --file={saved}/rendezvous.dump" in said
-    assert "postgresql://dispatch@db.example/dispatch" in said and "secret@" not in said
+    assert "'--dbname=postgresql://dispatch@db.example/dispatch?sslmode=require'" in said
+    assert "secret" not in said.replace("jwt.secret", "")
     assert (saved / "jwt.secret").read_bytes() == (data / "jwt.secret").read_bytes()
     assert "pg_restore" in run("restore", saved, "--data", moved)
     assert sorted(path.name for path in moved.iterdir()) == ["jwt.secret", "lock", "relay.key"]
