@@ -18,7 +18,6 @@ from functools import lru_cache, partial
 from importlib import resources
 from typing import Any, Final, TypeVar
 
-import outcome
 import psycopg
 import structlog
 import trio
@@ -115,6 +114,7 @@ class PostgresqlDatabase(connection.Database):
         self._pool = pool
         self._conninfo = conninfo
         self._limiter = trio.CapacityLimiter(CONNECTIONS)
+        self._watch = _Watch()
 
     @classmethod
     def open(cls, url: str, *, beside: bool = False) -> PostgresqlDatabase:
@@ -164,7 +164,7 @@ class PostgresqlDatabase(connection.Database):
         with _as_unavailable():
             for last in (False, True):
                 with self._pool.connection() as using, running.on(using):
-                    using.autocommit = True
+                    _set_up(using, autocommit=True)
                     try:
                         return list(using.execute(_in_psycopg(statement), values).fetchall())
                     except psycopg.OperationalError:
@@ -174,14 +174,13 @@ class PostgresqlDatabase(connection.Database):
 
     async def _in_thread(self, run: Callable[[_Running], R], *, unbounded: bool = False) -> R:
         running = _Running()
-        async with trio.open_nursery() as nursery:
-            if not unbounded:
-                nursery.start_soon(running.give_up_late)
-            # Captured, since what a nursery's block raises becomes a group.
-            done = await trio.to_thread.run_sync(outcome.capture, run, running, limiter=self._limiter)
-            nursery.cancel_scope.cancel()
-        result: R = done.unwrap()
-        return result
+        if unbounded:
+            return await trio.to_thread.run_sync(run, running, limiter=self._limiter)
+        self._watch.add(running)
+        try:
+            return await trio.to_thread.run_sync(run, running, limiter=self._limiter)
+        finally:
+            self._watch.discard(running)
 
     def _run(self, step: Callable[[Connection], R], level: IsolationLevel, running: _Running, *, read_only: bool) -> R:
         with _as_unavailable():
@@ -199,7 +198,7 @@ class PostgresqlDatabase(connection.Database):
 
     def _once(self, step: Callable[[Connection], R], level: IsolationLevel, running: _Running, *, read_only: bool) -> R:
         with self._pool.connection() as using, running.on(using):
-            using.autocommit, using.isolation_level, using.read_only = False, level, read_only
+            _set_up(using, autocommit=False, level=level, read_only=read_only)
             try:
                 mine = _Step(using)
                 result = step(mine)
@@ -240,13 +239,12 @@ class PostgresqlDatabase(connection.Database):
 
 
 class _Running:
-    """A step that is under way. A server that stands still, on a machine that does not, answers nothing for ever, and
-    libpq waits: then the connection is shut from this side.
-    """
+    """A step that is under way."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._using: psycopg.Connection[Any] | None = None
+        self._until = trio.current_time() + STEP_SECONDS
 
     @contextmanager
     def on(self, using: psycopg.Connection[Any]) -> Iterator[None]:
@@ -258,13 +256,45 @@ class _Running:
             with self._lock:
                 self._using = None
 
-    async def give_up_late(self) -> None:
-        while True:
-            await trio.sleep(STEP_SECONDS)
-            with self._lock:
-                if self._using is not None and not self._using.closed:
-                    with socket.socket(fileno=os.dup(self._using.fileno())) as connected, suppress(OSError):
-                        connected.shutdown(socket.SHUT_RDWR)
+    def give_up_late(self) -> None:
+        """Shut its connection if it has taken too long, and again if it goes on with another one for as long."""
+        if trio.current_time() < self._until:
+            return
+        self._until += STEP_SECONDS
+        with self._lock:
+            if self._using is not None and not self._using.closed:
+                with socket.socket(fileno=os.dup(self._using.fileno())) as connected, suppress(OSError):
+                    connected.shutdown(socket.SHUT_RDWR)
+
+
+class _Watch:
+    """Steps under way, and one task that looks at them while there are any.
+
+    A server that stands still, on a machine that does not, answers nothing for ever, and libpq waits: then the
+    connection is shut from this side. One task for each step would cost more than most steps do.
+    """
+
+    def __init__(self) -> None:
+        self._steps: set[_Running] = set()
+        self._looking = False
+
+    def add(self, step: _Running) -> None:
+        self._steps.add(step)
+        if not self._looking:
+            self._looking = True
+            trio.lowlevel.spawn_system_task(self._look)
+
+    def discard(self, step: _Running) -> None:
+        self._steps.discard(step)
+
+    async def _look(self) -> None:
+        try:
+            while self._steps:
+                await trio.sleep(STEP_SECONDS / 10)
+                for step in tuple(self._steps):
+                    step.give_up_late()
+        finally:
+            self._looking = False
 
 
 class _Broken(Exception):
@@ -273,6 +303,18 @@ class _Broken(Exception):
     def __init__(self, error: psycopg.OperationalError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def _set_up(
+    using: psycopg.Connection[Any], *, autocommit: bool, level: IsolationLevel | None = None, read_only: bool = False
+) -> None:
+    """Set how the next transaction of a connection is; each change of these takes as long as a small statement."""
+    if using.autocommit != autocommit:
+        using.autocommit = autocommit
+    if not autocommit and using.isolation_level != level:
+        using.isolation_level = level
+    if not autocommit and using.read_only != read_only:
+        using.read_only = read_only
 
 
 def migrate(using: psycopg.Connection[Any]) -> None:
