@@ -10,7 +10,7 @@ import os
 import shlex
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import click
 
@@ -125,8 +125,9 @@ def dump_command(database: str, target: Path) -> str:
     """Return the command that copies a PostgreSQL database into the folder, without a password."""
     parts = urlsplit(database)
     user, at, where = parts.netloc.rpartition("@")
-    query = [(name, value) for name, value in parse_qsl(parts.query) if "password" not in name.lower()]
-    plain = urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{where}", query=urlencode(query, safe="/")))
+    query = urlencode([pair for pair in parse_qsl(parts.query) if "password" not in pair[0].lower()], safe="/")
+    # Not urlunsplit, which drops the slashes of an address without a host.
+    plain = f"{parts.scheme}://{user.partition(':')[0]}{at}{where}{parts.path}{'?' * bool(query)}{query}"
     return shlex.join(["pg_dump", "--format=custom", f"--file={target / 'rendezvous.dump'}", f"--dbname={plain}"])
 
 

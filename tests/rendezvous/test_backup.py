@@ -25,7 +25,7 @@ from rendezvous.main import main
 from rendezvous.storage.opening import DATABASE
 from rendezvous.storage.sqlite import SqliteStorage
 from tests.conftest import HANG
-from tests.rendezvous.postgresql import Server
+from tests.rendezvous.postgresql import Server, programs
 from tests.rendezvous.test_main import PROGRAM, environment, process, sign_in
 
 OURS = ("DISPATCH_", "DATABASE_URL")
@@ -202,6 +202,34 @@ def test_of_a_broker_on_postgresql_the_secrets_are_copied_and_the_rest_is_said(
     assert json.loads(run("backup", tmp_path / "again", "--data", data, "--json", DATABASE_URL=url))["not_in_it"] == [
         DATABASE
     ]
+
+
+async def test_who_signed_in_before_goes_on_at_a_broker_restored_on_postgresql(
+    postgresql: Server, tmp_path: Path
+) -> None:
+    """The same drill, with the command that `backup` prints, while the broker runs."""
+    alice = person(tmp_path, "alice")
+    data, saved, moved = tmp_path / "data", tmp_path / "saved", tmp_path / "moved"
+    first, second = postgresql.database(), postgresql.database()
+
+    def shell(command: str) -> None:
+        path = f"{programs()}:{os.environ['PATH']}"
+        subprocess.run(command, shell=True, check=True, env=environment(PATH=path), timeout=HANG)
+
+    with process(data, "--dev", "--port", "0", DATABASE_URL=first) as (_, url):
+        port = url.rpartition(":")[2]
+        async with BrokerClient(url, author=alice) as client:
+            await sign_in(client, alice.device_set)
+            await client.put_presence(seq=1, expires=wall_clock() + 600_000, box=b"before")
+            token = client.token
+        said = run("backup", saved, "--data", data, DATABASE_URL=first)
+        shell(said.partition("Copy it with: ")[2])
+    run("restore", saved, "--data", moved)
+    shell(f"pg_restore --no-owner --dbname='{second}' {saved / 'rendezvous.dump'}")
+    with process(moved, "--dev", "--port", port, DATABASE_URL=second) as (_, again):
+        assert again == url
+        async with BrokerClient(url, author=alice, token=token) as client:
+            assert [entry.box for entry in await client.get_presence("alice@example.org")] == [b"before"]
 
 
 def test_a_secret_that_is_not_in_the_folder_is_named(tmp_path: Path) -> None:
