@@ -21,6 +21,7 @@ from rendezvous.private_files import make_private, new_secret, sync_folder
 from rendezvous.tokens import FALLBACK_FILE, LIFE_SECONDS, SECRET_FILE, load_secrets
 
 RESTART = "restart the broker for this to take effect"
+END = "dispatch-rendezvous rotate-secret --end"
 DAYS = LIFE_SECONDS // 86_400
 
 
@@ -34,7 +35,7 @@ def begin(folder: Path) -> None:
         if fallback.read_bytes() != secret.read_bytes():  # the same: it was stopped here the last time
             raise Conflict(
                 f"a rotation is under way since {began(folder)}: the secret before it is still accepted",
-                fix=f"end that first, {DAYS} days after it began or at once: `dispatch-rendezvous rotate-secret --end`",
+                fix=f"end that first, {DAYS} days after it began or at once: `{END}`",
             ) from None
     make_private(secret, new_secret(), replacing=True)
 
@@ -98,7 +99,7 @@ def rotate_secret(*, data: Path, ending: bool, at_once: bool) -> None:
                 click.echo(f"ended: devices that were not online since {day} have to sign in again; {RESTART}")
             else:
                 begin(folder)
-                click.echo(f"begun: the secret before is still accepted; {RESTART}, and end it in {DAYS} days")
+                click.echo(f"begun: the secret before is still accepted; {RESTART}; in {DAYS} days end it by `{END}`")
         except OSError as error:
             raise Unavailable(
                 f"can't replace the secret in {folder}: {error.strerror}", fix="repair or free the disk"

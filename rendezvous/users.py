@@ -73,6 +73,8 @@ def list_users(*, email: str, data: Path, database: str, after: str, limit: int,
     if as_json:
         click.echo(json.dumps({"users": [_document(each) for each in shown], "next": following}))
         return
+    if not shown:
+        click.echo(f"no accounts{' after ' + printable(after) if after else ' yet'}")
     for each in shown:
         click.echo(_line(each))
         if email:

@@ -68,6 +68,7 @@ async def beside(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def test_accounts_are_listed_with_what_is_kept_for_them(beside: Beside) -> None:
+    assert await beside.user("list") == "no accounts yet\n" and await beside.listed() == {}
     alice, bob = await beside.signed_in(ALICE), await beside.signed_in(BOB)
     await alice.client.put_presence(seq=1, expires=wall_clock() + 600_000, box=b"box")
     found = await beside.listed()

@@ -183,8 +183,7 @@ def look(path: Path) -> str:
         _refuse_newer(connection, path)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    size = path.stat().st_size / 1_000_000
-    return f"{path}, {size:.1f} MB, tables of version {version}; this program's is {len(migrations())}"
+    return f"{path}, {path.stat().st_size:,} bytes, tables of version {version}; this program's is {len(migrations())}"
 
 
 def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
