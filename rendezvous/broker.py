@@ -26,7 +26,7 @@ from rendezvous.ratelimit import Buckets, network_of
 from rendezvous.relay_tokens import RelayKey
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.measured import measured
-from rendezvous.tokens import Bearer, Tokens
+from rendezvous.tokens import Bearer, Tokens, TokenSecrets
 from rendezvous.writes import Write, open_write
 
 
@@ -85,7 +85,7 @@ class Broker:
         settings: Settings,
         *,
         storage: Storage,
-        secret: bytes,
+        secrets: TokenSecrets,
         relay_key: RelayKey,
         mailer: Mailer | None,
         clock: Callable[[], int] = wall_clock,
@@ -96,8 +96,8 @@ class Broker:
         self.mailer = mailer
         self.relay_key = relay_key
         self.clock = clock
-        self.tokens = Tokens(secret, origin=settings.public_url, clock=clock)
-        self.typed_code_key = hmac.digest(secret, b"dispatch: this browser typed that code", "sha256")
+        self.tokens = Tokens(secrets, origin=settings.public_url, clock=clock)
+        self.typed_code_key = hmac.digest(secrets.current, b"dispatch: this browser typed that code", "sha256")
         limits = settings.limits
         self.requests_in_progress = 0
         self.draining = False

@@ -11,6 +11,8 @@ from typing import IO
 
 from peer.protocol.errors import Conflict, Invalid, Unavailable
 
+LOCK = "lock"
+
 
 class DataFolder:
     """The folder, created 0700 and locked while the block runs. Raises Unavailable, Conflict, Invalid.
@@ -25,7 +27,7 @@ class DataFolder:
     def __enter__(self) -> Path:
         private_folder(self._folder)
         try:
-            lock = (self._folder / "lock").open("ab")
+            lock = open(self._folder / LOCK, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
         except OSError as error:
             raise _unusable(self._folder, error) from error
         try:
@@ -44,6 +46,16 @@ class DataFolder:
     ) -> None:
         if self._lock is not None:
             self._lock.close()
+
+
+def existing_data_folder(given: Path) -> Path:
+    """Return the data folder that `--data` names; a broker may be running on it. Raises as private_folder, and Invalid
+    where there is none."""
+    folder = given.expanduser()
+    if not folder.is_dir():
+        raise Invalid(f"there is no data folder {folder}", fix="name the folder that the broker serves with --data")
+    private_folder(folder)
+    return folder
 
 
 def private_folder(folder: Path) -> None:

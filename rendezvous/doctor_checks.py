@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import http.client
+import ipaddress
 import json
 import os
 import shutil
 import smtplib
+import socket
 import ssl
 import stat
 import sys
@@ -24,11 +26,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from peer.protocol.errors import DispatchError
+from rendezvous import tls_check
 from rendezvous.broker import is_loopback
 from rendezvous.options import Options
 from rendezvous.private_files import MIN_TEXT
+from rendezvous.relay_tokens import KEY_FILE
+from rendezvous.rotation import began
 from rendezvous.storage.opening import look
-from rendezvous.tokens import SECRET_FILE
+from rendezvous.tokens import FALLBACK_FILE, SECRET_FILE
 
 HTTP_SECONDS: Final = 10
 MAX_ANSWER: Final = 4096
@@ -39,6 +44,9 @@ FREE_BYTES: Final = 100 * 1024 * 1024
 DISTINCT_BYTES: Final = 12
 """A secret of 32 bytes with fewer different ones was typed, not made: `openssl rand -hex 32` has 13 to 16."""
 TIME_ERROR: Final = 5
+_TRUSTED: Final = (
+    "use a certificate for this name from a CA that clients trust, and pass its whole chain to --certificate"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +67,10 @@ def checks(options: Options, environment: Mapping[str, str]) -> list[Check]:
     return [
         _installing(options),
         _mail(options),
-        _secret(options, environment),
+        *_secrets(options, environment),
         _data_folder(options),
-        *([_database(options.database)] if options.database else []),
+        _database(options),
+        *_certificate(options),
         reached,
         relays,
         _clock({**clocks, **more}),
@@ -126,29 +135,67 @@ def _mail(options: Options) -> Check:
     return Check("mail", True, f"{where} accepts mail over TLS{' from this user' if options.smtp_user else ''}")
 
 
-def _secret(options: Options, environment: Mapping[str, str]) -> Check:
-    fix = "set $DISPATCH_JWT_SECRET to the output of `openssl rand -hex 32`; everybody has to sign in again"
-    if given := environment.get("DISPATCH_JWT_SECRET", "").encode():
-        if len(given) < MIN_TEXT or len(set(given)) < DISTINCT_BYTES:
-            return Check("token secret", False, "$DISPATCH_JWT_SECRET is too short or easy to guess", fix)
-        return Check("token secret", True, "$DISPATCH_JWT_SECRET")
-    path = options.folder / SECRET_FILE
+def _secrets(options: Options, environment: Mapping[str, str]) -> list[Check]:
+    """The secret of sign-in tokens, the one before it, and the key for relays."""
+    found = [
+        _secret(
+            options,
+            environment,
+            "token secret",
+            SECRET_FILE,
+            "DISPATCH_JWT_SECRET",
+            if_replaced="everybody has to sign in again",
+        ),
+        _secret(
+            options,
+            environment,
+            "relay key",
+            KEY_FILE,
+            "DISPATCH_RELAY_KEY",
+            if_replaced="every relay then needs the new key, from `dispatch-rendezvous relay-key`",
+        ),
+    ]
+    fallback = options.folder / FALLBACK_FILE
+    if environment.get("DISPATCH_JWT_SECRET_FALLBACK"):
+        ending = "unset $DISPATCH_JWT_SECRET_FALLBACK 30 days after you set it, and restart the broker"
+    elif fallback.exists() and not environment.get("DISPATCH_JWT_SECRET"):
+        ending = (
+            f"`dispatch-rendezvous rotate-secret --end --data {options.folder}` 30 days later, then restart the broker"
+        )
+    else:
+        return found
+    since = f" since {began(options.folder)}" if fallback.exists() and (options.folder / SECRET_FILE).exists() else ""
+    return [*found, Check("rotation", False, f"the secret before is still accepted{since}", ending, needed=False)]
+
+
+def _secret(
+    options: Options, environment: Mapping[str, str], name: str, file: str, variable: str, *, if_replaced: str
+) -> Check:
+    fix = f"set ${variable} to the output of `openssl rand -hex 32`; {if_replaced}"
+    if given := environment.get(variable, "").encode():
+        if _weak(given):
+            return Check(name, False, f"${variable} is too short or easy to guess", fix)
+        return Check(name, True, f"${variable}")
+    path = options.folder / file
     try:
         mode, text = stat.S_IMODE(path.stat().st_mode), path.read_bytes().strip()
     except FileNotFoundError:
-        return Check("token secret", True, f"none yet: the first `serve` creates {path}")
+        return Check(name, True, f"none yet: the first `serve` creates {path}")
     except OSError as error:
-        return Check("token secret", False, f"{path}: {error.strerror}", "run doctor as the user that runs the broker")
+        return Check(name, False, f"{path}: {error.strerror}", "run doctor as the user that runs the broker")
     if mode & 0o077:
-        return Check("token secret", False, f"other users can read {path} (mode {mode:04o})", f"`chmod 600 {path}`")
-    if len(text) < MIN_TEXT or len(set(text)) < DISTINCT_BYTES:
-        return Check(
-            "token secret",
-            False,
-            f"{path} is too short or easy to guess",
-            f"`rm {path}`, then restart the broker; everybody has to sign in again",
-        )
-    return Check("token secret", True, f"{path}, private")
+        return Check(name, False, f"other users can read {path} (mode {mode:04o})", f"`chmod 600 {path}`")
+    if _weak(text):
+        fix = f"`rm {path}`, then restart the broker; {if_replaced}"
+        return Check(name, False, f"{path} is too short or easy to guess", fix)
+    if options.database:
+        fix = f"if other brokers are on this database, give all of them its content as ${variable}"
+        return Check(name, False, f"{path}, of this broker alone", fix, needed=False)
+    return Check(name, True, f"{path}, private")
+
+
+def _weak(secret: bytes) -> bool:
+    return len(secret) < MIN_TEXT or len(set(secret)) < DISTINCT_BYTES
 
 
 def _data_folder(options: Options) -> Check:
@@ -187,11 +234,31 @@ def _data_folder(options: Options) -> Check:
     return Check("data folder", True, f"{folder}, private, {free // 1024**3} GB free")
 
 
-def _database(url: str) -> Check:
+def _database(options: Options) -> Check:
     try:
-        return Check("database", True, look(url))
+        return Check("database", True, look(options.database, options.folder))
     except DispatchError as error:
         return Check("database", False, error.message, error.fix)
+
+
+def _certificate(options: Options) -> list[Check]:
+    """What clients will say of --certificate, also before the broker is started."""
+    name, certificate, key = "certificate", options.certificate, options.key
+    if certificate is None or key is None:
+        return []
+    url = options.settings(options.folder).public_url
+    host = (urlsplit(url).hostname if url else options.host) or ""
+    try:
+        left = tls_check.days_left(certificate, key, host)
+    except DispatchError as error:
+        return [Check(name, False, error.message, error.fix)]
+    except ssl.SSLCertVerificationError as error:
+        return [Check(name, False, f"{certificate}: clients reject it: {error.verify_message}", _TRUSTED)]
+    except ssl.SSLError as error:
+        return [Check(name, False, f"{certificate}: {error.reason}", _TRUSTED)]
+    if left < CERTIFICATE_DAYS:
+        return [Check(name, False, f"{certificate} expires in {left:.0f} days", "renew it")]
+    return [Check(name, True, f"{certificate}, for {host}, valid for another {left:.0f} days")]
 
 
 def _public_address(options: Options) -> tuple[Check, dict[str, float]]:
@@ -211,8 +278,7 @@ def _public_address(options: Options) -> tuple[Check, dict[str, float]]:
     try:
         answer = _get(url, "/health")
     except ssl.SSLCertVerificationError as error:
-        fix = "use a certificate for this name from a CA that clients trust, and pass its whole chain to --certificate"
-        return Check(name, False, f"{url}: clients reject its certificate: {error.verify_message}", fix), {}
+        return Check(name, False, f"{url}: clients reject its certificate: {error.verify_message}", _TRUSTED), {}
     except (OSError, ssl.SSLError, http.client.HTTPException, ValueError) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
         fix = "start the broker; if it is running, check DNS, firewall and proxy from another machine"
@@ -229,7 +295,19 @@ def _public_address(options: Options) -> tuple[Check, dict[str, float]]:
             name, False, f"the certificate of {url} expires in {answer.days_left:.0f} days", "renew it"
         ), clocks
     left = "" if answer.days_left is None else f", certificate valid for another {answer.days_left:.0f} days"
-    return Check(name, True, f"{url} is reachable{left}"), clocks
+    return Check(name, True, f"{url} is reachable{left}{_seen_from_here(url)}"), clocks
+
+
+def _seen_from_here(url: str) -> str:
+    """Say it where this machine reaches the public address by another way than people elsewhere."""
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname or ""):
+        return ""
+    found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)  # it was just reached
+    addresses = {str(address[0]).partition("%")[0] for *_, address in found}
+    if any(ipaddress.ip_address(address).is_global for address in addresses):
+        return ""
+    return f"; from here as {', '.join(sorted(addresses))}: outside this network, try `curl -fsS {url}/health`"
 
 
 def _relays(options: Options) -> tuple[Check, dict[str, float]]:

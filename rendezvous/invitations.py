@@ -81,7 +81,7 @@ class InvitationRoutes:
             broker.changes.notify(write.user_id, invitation.audience_user)
             emailed = await self._mail(invitation)
             if broker.mailer is not None:
-                await broker.storage.note_invitation_mail(invitation.id, mailed=emailed)
+                await broker.storage.note_invitation_mail(invitation.id, broker.clock(), mailed=emailed)
         content: dict[str, object] = {
             "token": posted.token,
             "to": invitation.audience_user,

@@ -13,7 +13,7 @@ import trio
 
 from peer.protocol import base64url
 from peer.protocol.errors import Invalid
-from rendezvous import doctor_checks, program, running
+from rendezvous import backup, doctor_checks, logs, program, rotation, running, users
 from rendezvous.data_folder import DataFolder, private_folder
 from rendezvous.options import Options, broker_options, data_option, without_password
 from rendezvous.relay_tokens import load_relay_key
@@ -37,6 +37,7 @@ def main() -> None:
 
     No task passes through it.
     """
+    logs.to_stderr()
 
 
 @main.command(epilog=EXAMPLES)
@@ -45,9 +46,9 @@ def main() -> None:
 def serve(**given: object) -> None:
     """Run the broker until SIGTERM or Ctrl-C. Prints `listening on URL` once it is up.
 
-    $DISPATCH_JWT_SECRET signs the sign-in tokens; without it one is made and kept in the data folder.
+    $DISPATCH_JWT_SECRET signs the sign-in tokens, and $DISPATCH_RELAY_KEY those for relays; without them they are made
+    and kept in the data folder.
     """
-    program.log_to_stderr()
     with program.refusals_told("dispatch-rendezvous"):
         options = Options(**given)  # type: ignore[arg-type]  # click gives what its options say
         options.check()
@@ -120,12 +121,18 @@ def migrate(*, source: str, target: str, as_json: bool) -> None:
 def relay_key(*, data: Path) -> None:
     """Print the public key that `dispatch-relay serve --allow broker=KEY` takes to serve this broker's users.
 
-    It may be called while the broker runs. Where the data folder has no key for relays yet, one is made.
+    The key is $DISPATCH_RELAY_KEY, or relay.key in the data folder, where one is made if there is none yet. It may be
+    called while the broker runs.
     """
     with program.refusals_told("dispatch-rendezvous"):
         folder = data.expanduser()
-        private_folder(folder)
-        click.echo(base64url.encode(load_relay_key(folder).public))
+        if not os.environ.get("DISPATCH_RELAY_KEY"):
+            private_folder(folder)
+        click.echo(base64url.encode(load_relay_key(folder, os.environ).public))
+
+
+for each in (backup.backup, backup.restore, users.user, rotation.rotate_secret):
+    main.add_command(each)
 
 
 if __name__ == "__main__":

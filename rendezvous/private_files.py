@@ -1,11 +1,15 @@
-"""Files of the data folder that hold a secret of the broker's own: made at the first start, read from then on."""
+"""Files of the data folder that hold a secret of the broker's own: made at the first start, read from then on.
+
+Replacing one by hand is a rotation's (rotation.py), copying them a backup's (backup.py).
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from peer.protocol.errors import Invalid, Unavailable
@@ -23,16 +27,58 @@ def kept_secret(path: Path, *, if_removed: str) -> bytes:
     removed, for the fix. Raises Invalid for a file that others can read or that is damaged, Unavailable where the disk
     fails.
     """
-    try:
+    with _as_unavailable(path):
         try:
             return _read(path, if_removed)
         except FileNotFoundError:
-            _make(path)
+            with suppress(FileExistsError):  # somebody else's, made in the meantime, holds
+                make_private(path, new_secret())
             return _read(path, if_removed)
-    except OSError as error:
-        raise Unavailable(
-            f"can't use {path}: {error.strerror}", fix="repair or free the disk, or choose another folder with --data"
-        ) from error
+
+
+def existing_secret(path: Path, *, if_removed: str) -> bytes | None:
+    """Return the text in the file at `path`, or None where there is none. Raises as kept_secret."""
+    with _as_unavailable(path):
+        try:
+            return _read(path, if_removed)
+        except FileNotFoundError:
+            return None
+
+
+def new_secret() -> bytes:
+    """Return what a file with a new secret contains."""
+    return secrets.token_hex(RANDOM_BYTES).encode() + b"\n"
+
+
+def make_private(path: Path, content: bytes, *, replacing: bool = False) -> None:
+    """Make the file, 0600, with this content: whole or not at all, and on disk. Raises OSError.
+
+    `replacing`: in place of the one that is there; otherwise that is FileExistsError.
+    """
+    # Written whole under another name first: a reader never finds half of it, and neither does a start after a crash.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if replacing:
+            os.replace(name, path)  # noqa: PTH105 - a plain name, as mkstemp gives it
+        else:
+            os.link(name, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)  # noqa: PTH108 - as above
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Return once the names in the folder are on disk. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def damaged(path: Path, *, if_removed: str) -> Invalid:
@@ -51,20 +97,11 @@ def _read(path: Path, if_removed: str) -> bytes:
     return text
 
 
-def _make(path: Path) -> None:
-    # Written whole under another name first: a reader never finds half of it, and neither does a start after a crash.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def _as_unavailable(path: Path) -> Iterator[None]:
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_hex(RANDOM_BYTES).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):  # somebody else's, made in the meantime, holds
-            os.link(name, path)
-    finally:
-        os.unlink(name)  # noqa: PTH108 - a plain name, as mkstemp gives it
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"can't use {path}: {error.strerror}", fix="repair or free the disk, or choose another folder with --data"
+        ) from error

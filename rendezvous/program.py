@@ -1,4 +1,4 @@
-"""What the programs of this package share: their version, log, checks of files, and how they leave with an error."""
+"""What the programs of this package share: their version, checks of files, and how they leave with an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import structlog
 
 from peer.protocol.errors import DispatchError, Invalid
 
@@ -23,19 +22,6 @@ def version() -> str:
         return metadata.version("dispatch-courier")
     except metadata.PackageNotFoundError:
         return "unpacked source"
-
-
-def log_to_stderr() -> None:
-    """Log one JSON object a line. structlog's default format would show a traceback's variables, tokens among them."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def tls_options(command: Command) -> Command:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import click
+import structlog
 import trio
 
 from peer.protocol.errors import DispatchError, root_of
@@ -26,9 +27,11 @@ from rendezvous.options import Options
 from rendezvous.relay_tokens import load_relay_key
 from rendezvous.storage.opening import open_storage
 from rendezvous.tls import tls_context
-from rendezvous.tokens import load_secret
+from rendezvous.tokens import load_secrets
 from rendezvous.workers.supervisor import Supervisor
 from rendezvous.workers.worker import Inherited, Others
+
+log = structlog.get_logger(__name__)
 
 
 def run(options: Options, arguments: Sequence[str]) -> None:
@@ -42,8 +45,8 @@ def run(options: Options, arguments: Sequence[str]) -> None:
         _run_to_its_end(partial(_work, options, Inherited.read(options.worker)))
         return
     with DataFolder(options.folder):
-        load_secret(options.folder, os.environ)
-        load_relay_key(options.folder)
+        load_secrets(options.folder, os.environ)
+        load_relay_key(options.folder, os.environ)
         several = options.workers > 1
         _run_to_its_end(partial(_supervise, options, arguments) if several else partial(_serve, options))
 
@@ -113,8 +116,8 @@ async def _run(
         broker = Broker(
             settings,
             storage=storage,
-            secret=load_secret(options.folder, os.environ),
-            relay_key=load_relay_key(options.folder),
+            secrets=load_secrets(options.folder, os.environ),
+            relay_key=load_relay_key(options.folder, os.environ),
             mailer=options.mailer(),
         )
         if others is not None:
@@ -202,5 +205,13 @@ def _announce(options: Options, url: str, apart: Sequence[trio.SocketListener]) 
             "no --smtp-host: nobody can sign in, because this broker cannot send the mail that proves an address",
             err=True,
         )
+    log.info(
+        "broker.started",
+        version=program.version(),
+        database="postgresql" if options.database else "file",
+        workers=options.workers,
+        dev=options.dev,
+        mail=bool(options.smtp_host),
+    )
     click.echo(f"listening on {url}")
     sys.stdout.flush()

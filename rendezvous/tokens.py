@@ -1,17 +1,21 @@
-"""Tokens of a sign-in: JWTs (HS256) with the user and the one device key they are bound to. They open reads only."""
+"""Tokens of a sign-in: JWTs (HS256) with the user and the one device key they are bound to. They open reads only.
+
+Two secrets can be valid at once, so that one is replaced without anybody having to sign in again: the current one
+signs, and in place of a token that the fallback signed a device gets a new one at its next read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jwt
 
 from peer.protocol.errors import Invalid, Unauthorized
-from rendezvous.private_files import MIN_TEXT, kept_secret
+from rendezvous.private_files import MIN_TEXT, existing_secret, kept_secret
 from rendezvous.storage.rows import Caller
 
 LIFE_SECONDS = 30 * 24 * 3600
@@ -23,6 +27,16 @@ REMEMBERED = 50_000
 """Tokens: one for each device that is online. Each takes about 600 bytes."""
 SECRET_FILE = "jwt.secret"  # noqa: S105 - a file's name
 """In the data folder."""
+FALLBACK_FILE = "jwt.secret.fallback"
+"""Beside it while it is being replaced: the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSecrets:
+    """`current` signs tokens; those that `fallback` signed are taken as well, unless it is empty."""
+
+    current: bytes = field(repr=False)
+    fallback: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +55,11 @@ class Bearer:
 
 
 class Tokens:
-    """Issues and checks tokens for one origin with one secret."""
+    """Issues and checks tokens for one origin."""
 
-    def __init__(self, secret: bytes, *, origin: str, clock: Callable[[], int]) -> None:
+    def __init__(self, secrets: TokenSecrets, *, origin: str, clock: Callable[[], int]) -> None:
         self._checked: OrderedDict[bytes, tuple[Bearer, int, int]] = OrderedDict()
-        self._secret = secret
+        self._secrets = secrets
         self._origin = origin
         self._clock = clock
 
@@ -60,7 +74,7 @@ class Tokens:
             "exp": now + LIFE_SECONDS,
             "cnf": {"kid": device},
         }
-        return jwt.encode(claims, self._secret, algorithm="HS256")
+        return jwt.encode(claims, self._secrets.current, algorithm="HS256")
 
     def check(self, authorization: str) -> Bearer:
         """Check an Authorization header. Raises Unauthorized, always with the same fix.
@@ -89,27 +103,7 @@ class Tokens:
             raise self._refused("the request has no token")
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
             raise self._refused("the Authorization header is not `Bearer TOKEN`")
-        try:
-            claims = jwt.decode(
-                token,
-                self._secret,
-                algorithms=["HS256"],
-                audience=self._origin,
-                issuer=self._origin,
-                options={
-                    "require": ["iss", "aud", "sub", "iat", "exp", "cnf"],
-                    # Times are compared below, by the clock that was passed in.
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                },
-            )
-        except jwt.InvalidSignatureError as error:
-            raise self._refused(
-                "that token is not valid for this broker: its DISPATCH_JWT_SECRET may have changed"
-            ) from error
-        except jwt.PyJWTError as error:
-            raise self._refused("that is not a token of this broker") from error
+        claims, outdated = self._claims(token)
         match claims:
             case {"sub": str(user_id), "exp": int(expires), "cnf": {"kid": str(device)}}:
                 pass
@@ -120,26 +114,65 @@ class Tokens:
             raise self._refused("the sign-in has expired")
         if left > LONGEST_SECONDS:
             raise self._refused("that sign-in is dated later than the broker's clock")
-        renewed = "" if LIFE_SECONDS // 2 <= left <= LIFE_SECONDS else self.issue(user_id, device)
-        return Bearer(user_id, device, renewed), expires
+        fresh = LIFE_SECONDS // 2 <= left <= LIFE_SECONDS and not outdated
+        return Bearer(user_id, device, "" if fresh else self.issue(user_id, device)), expires
+
+    def _claims(self, token: str) -> tuple[dict[str, object], bool]:
+        """Return what a token says, and whether it is the fallback that signed it. Raises Unauthorized."""
+        try:
+            try:
+                return self._decoded(token, self._secrets.current), False
+            except jwt.InvalidSignatureError:
+                if not self._secrets.fallback:
+                    raise
+                return self._decoded(token, self._secrets.fallback), True
+        except jwt.InvalidSignatureError as error:
+            raise self._refused(
+                "that token is not valid for this broker: its DISPATCH_JWT_SECRET may have changed"
+            ) from error
+        except jwt.PyJWTError as error:
+            raise self._refused("that is not a token of this broker") from error
+
+    def _decoded(self, token: str, secret: bytes) -> dict[str, object]:
+        return jwt.decode(
+            token,
+            secret,
+            algorithms=["HS256"],
+            audience=self._origin,
+            issuer=self._origin,
+            options={
+                "require": ["iss", "aud", "sub", "iat", "exp", "cnf"],
+                # Times are compared by `check`, by the clock that was passed in.
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            },
+        )
 
     def _refused(self, message: str) -> Unauthorized:
         return Unauthorized(message, fix=f"sign in again: `dispatch login --broker {self._origin}`")
 
 
-def load_secret(data: Path, environment: Mapping[str, str]) -> bytes:
-    """Return $DISPATCH_JWT_SECRET, or the secret kept in the data folder (made at the first start, 0600).
+def load_secrets(data: Path, environment: Mapping[str, str]) -> TokenSecrets:
+    """Return $DISPATCH_JWT_SECRET, or the secret kept in the data folder (made at the first start, 0600); and as the
+    fallback $DISPATCH_JWT_SECRET_FALLBACK, or beside a kept one the file that rotation.py leaves.
 
     Raises Invalid for one that is too short, and as kept_secret.
     """
-    given = environment.get("DISPATCH_JWT_SECRET", "").encode()
+    given, fallback = (_given(name, environment) for name in ("DISPATCH_JWT_SECRET", "DISPATCH_JWT_SECRET_FALLBACK"))
     if given:
-        if len(given) < MIN_TEXT:
-            raise Invalid(
-                f"DISPATCH_JWT_SECRET has {len(given)} bytes; at least {MIN_TEXT} are needed",
-                fix=(
-                    "set it to the output of `openssl rand -hex 32`; or unset it, and the broker makes its own secret"
-                ),
-            )
-        return given
-    return kept_secret(data / SECRET_FILE, if_removed="everybody has to sign in again")
+        return TokenSecrets(given, fallback)
+    current = kept_secret(data / SECRET_FILE, if_removed="everybody has to sign in again")
+    kept = existing_secret(data / FALLBACK_FILE, if_removed="who was not online lately has to sign in again")
+    return TokenSecrets(current, fallback or kept or b"")
+
+
+def _given(name: str, environment: Mapping[str, str]) -> bytes:
+    given = environment.get(name, "").encode()
+    if given and len(given) < MIN_TEXT:
+        other = "the broker makes its own secret" if name == "DISPATCH_JWT_SECRET" else "no other secret is accepted"
+        raise Invalid(
+            f"{name} has {len(given)} bytes; at least {MIN_TEXT} are needed",
+            fix=f"set it to the output of `openssl rand -hex 32`; or unset it, and {other}",
+        )
+    return given

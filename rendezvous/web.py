@@ -142,10 +142,9 @@ def problem(error: DispatchError) -> Response:
 
 def unexpected(error: Exception) -> Response:
     """Log an unexpected exception and return a response that reveals nothing of it."""
-    log.error("request.failed", kind=type(error).__name__, exc_info=error)
-    return problem(
-        Internal("the broker failed to handle this request", fix="tell the broker's operator; its log has the details")
-    )
+    log.error("request.failed", exc_info=error)
+    fix = "tell the broker's operator; its log says where it failed"
+    return problem(Internal("the broker failed to handle this request", fix=fix))
 
 
 def secure(response: Response) -> None:

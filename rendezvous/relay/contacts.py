@@ -41,13 +41,13 @@ async def keep(relay: Relay, task_status: Any = trio.TASK_STATUS_IGNORED) -> Non
         except DispatchError as error:
             version = None
             if error.message != relay.contacts_problem:
-                _log.warning("contacts_not_used", why=error.message, fix=error.fix)
+                _log.warning("contacts.not_used", why=error.message, fix=error.fix)
             _apply(relay, {}, error.message)
         else:
             if found is not None:
                 version, devices = found
                 _apply(relay, devices, "")
-                _log.info("contacts_read", devices=len(devices))
+                _log.info("contacts.read", devices=len(devices))
         task_status.started()
         task_status = trio.TASK_STATUS_IGNORED
         await trio.sleep(LOOK_SECONDS)

@@ -15,7 +15,7 @@ import trio
 
 from peer.protocol.errors import Invalid
 from peer.protocol.relays.addresses import is_loopback, relay_origin
-from rendezvous import program
+from rendezvous import logs, program
 from rendezvous.connections import ConnectionLimits
 from rendezvous.listening import listening, port_of
 from rendezvous.proxies import Network, proxy_networks
@@ -71,7 +71,7 @@ def serve(
     allow: tuple[str, ...],
 ) -> None:
     """Run the relay until SIGTERM or Ctrl-C. Prints `listening on ORIGIN` once it is up. It keeps nothing on disk."""
-    program.log_to_stderr()
+    logs.to_stderr()
     with program.refusals_told("dispatch-relay"):
         program.check_pem_files(certificate, key)
         proxies = proxy_networks(trusted_proxies)

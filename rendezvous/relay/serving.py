@@ -95,7 +95,7 @@ async def serve_stream(relay: Relay, stream: trio.abc.Stream) -> None:
     except* (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError, Gone):
         relay.refused["broken"] += 1
     except* Exception as raised:
-        _log.error("connection_failed", kind=type(root_of(raised)).__name__)
+        _log.error("connection.failed", exc_info=root_of(raised))
     finally:
         socket.free()
         await trio.aclose_forcefully(stream)

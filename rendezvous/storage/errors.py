@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited, Unauthorized
+from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited, Unauthorized, Unavailable
 
 
 class LimitReached(RateLimited):
@@ -18,6 +18,25 @@ class UnknownUser(Unauthorized):
 
     def __init__(self, user_id: str) -> None:
         super().__init__(f"{user_id} has not signed in to this broker")
+
+
+class OtherSchema(Unavailable):
+    """The tables are of another version of the program, and this is not the moment to migrate them."""
+
+    def __init__(self, where: str, *, found: int, known: int) -> None:
+        fix = (
+            "use the version of dispatch-rendezvous that the broker runs"
+            if found > known
+            else "restart the broker with this version, which brings its tables up to date"
+        )
+        super().__init__(f"{where} has tables of version {found}, and this program's are of version {known}", fix=fix)
+
+
+class NoSuchAccount(NotFound):
+    """The operator named an address that nobody claimed."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"there is no account of {user_id} on this broker", fix="see `dispatch-rendezvous user list`")
 
 
 class UnknownDevice(Forbidden):
@@ -43,7 +62,8 @@ class OtherRoot(Conflict):
     def __init__(self, user_id: str) -> None:
         super().__init__(
             f"{user_id} already has another root key, from a first sign-in on another device",
-            fix="use dispatch on that device, or move its state folder here: an address keeps its first root key",
+            fix="use dispatch on that device, or move its state folder here; if every device is lost, ask the broker's "
+            "operator to release the address",
         )
 
 

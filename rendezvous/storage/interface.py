@@ -25,6 +25,7 @@ import trio
 
 from rendezvous.storage.rows import (
     AccountClaim,
+    AccountSummary,
     Announcement,
     Author,
     Caller,
@@ -34,6 +35,7 @@ from rendezvous.storage.rows import (
     NewInvitation,
     Poll,
     PostedInvitation,
+    Removed,
     SignIn,
     StoredInvitation,
     Usage,
@@ -150,7 +152,10 @@ class Storage(trio.abc.AsyncResource):
 
     @abstractmethod
     async def invitation_version(self, caller: Caller) -> int:
-        """Return the caller's version: 0 at first, higher with each change to an invitation that is theirs."""
+        """Return the caller's version: 0 at first, higher with each change to an invitation that is theirs.
+
+        It is at least the time of that change, so that it also rises where data was lost or began anew.
+        """
 
     @abstractmethod
     async def invitation_changes(self, caller: Caller, after: int) -> InvitationChanges:
@@ -164,7 +169,7 @@ class Storage(trio.abc.AsyncResource):
         """Return an invitation to whoever has its token, as the page behind it shows it; without an answer."""
 
     @abstractmethod
-    async def note_invitation_mail(self, token: str, *, mailed: bool) -> None:
+    async def note_invitation_mail(self, token: str, now: int, *, mailed: bool) -> None:
         """Note whether the mail server took an invitation's mail: a change for its inviter alone."""
 
     @abstractmethod
@@ -180,6 +185,32 @@ class Storage(trio.abc.AsyncResource):
     async def reserve_invitation_mail(self, *, inviter: str, invitee: str, now: int) -> bool:
         """Count a mail that is about to be sent and return True, or return False when a daily quota is used up
         (rules.invitation_mail_quotas)."""
+
+    # -- accounts, for the operator
+
+    @abstractmethod
+    async def accounts(self, *, after: str, most: int, now: int) -> tuple[AccountSummary, ...]:
+        """Return accounts in the order of their user ids, those after `after`, at most `most` of them."""
+
+    @abstractmethod
+    async def account(self, user_id: str, now: int) -> AccountSummary | None:
+        """Return one account."""
+
+    @abstractmethod
+    async def remove_account(self, user_id: str) -> Removed:
+        """Delete an account with its devices, memberships and presence, its sign-ins under way, and every invitation
+        from or to it, whatever its state. An address that nobody claimed may still have invitations to it.
+
+        Left until they expire: nonces and the daily counts of mails, so that a limit is no looser afterwards.
+        """
+
+    @abstractmethod
+    async def release_address(self, user_id: str, now: int) -> tuple[str, ...]:
+        """Free an address for the next root key that proves it; return to whom open invitations were withdrawn.
+
+        Devices, presence and sign-ins under way end. Open invitations *to* the address stay, for the next who proves
+        it. Memberships stay: a device goes to no user who had it before. Raises NoSuchAccount.
+        """
 
     # -- upkeep
 

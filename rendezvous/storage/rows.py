@@ -191,7 +191,28 @@ class InvitationChanges:
     received: tuple[StoredInvitation, ...]
 
 
-# -- numbers for the operator
+# -- for the operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountSummary:
+    """An account. `created`: its first sign-in; `devices` maps the peer ids of its current devices to the end of their
+    announcement, None where there is none; `kept_bytes` as rules.check_kept counts them."""
+
+    user_id: str
+    created: int
+    devices: Mapping[str, int | None]
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What was deleted: whether there was an account, and rows of each kind."""
+
+    account: bool
+    devices: int
+    invitations_sent: int
+    invitations_received: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ from peer.protocol import base64url, codec, names
 from peer.protocol.statements import BrokerRequest, sign_by_device
 from rendezvous.broker import wall_clock
 from rendezvous.storage.opening import DATABASE, open_storage
-from rendezvous.tokens import Tokens
+from rendezvous.tokens import Tokens, TokenSecrets
 from tests.bench._table import Line, show
 from tests.rendezvous.postgresql import Server
 
@@ -175,7 +175,7 @@ def _fill(
 
 def look_up_script(folder: Path, url: str, users: int) -> Path:
     someone = signers()[0]
-    token = Tokens(SECRET.encode(), origin=url, clock=wall_clock).issue(someone.user_id, someone.device)
+    token = Tokens(TokenSecrets(SECRET.encode()), origin=url, clock=wall_clock).issue(someone.user_id, someone.device)
     script = folder / "look_up.lua"
     script.write_text(
         f'wrk.headers["authorization"] = "Bearer {token}"\n'
@@ -313,7 +313,7 @@ def _with_checks(text: str) -> str:
 def waiting(url: str, running: psutil.Process, count: int, devices: list[Signer]) -> float:
     """Return the bytes of the broker's processes for each of `count` devices that wait for a change."""
     host, port = url.removeprefix("http://").split(":")
-    tokens = Tokens(SECRET.encode(), origin=url, clock=wall_clock)
+    tokens = Tokens(TokenSecrets(SECRET.encode()), origin=url, clock=wall_clock)
     issued = [tokens.issue(each.user_id, each.device) for each in devices]
 
     def memory() -> int:

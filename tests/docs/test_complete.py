@@ -18,6 +18,7 @@ from peer.machine.setting_keys import KEYS
 from peer.programs.daemon import main as daemon
 from rendezvous.main import main as rendezvous
 from rendezvous.relay.main import main as relay
+from tests.bounds.containers import tables
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -52,15 +53,25 @@ def test_every_command(command: str) -> None:
     assert re.search(rf"^### `dispatch {command}[ `]", page("commands.md"), re.MULTILINE)
 
 
+def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command of a group and of the groups in it, by what is typed."""
+    for word, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}", command
+
+
 def options() -> list[tuple[str, str]]:
     """Every option of the programs that commands.md does not cover, as (program, option)."""
     programs: dict[str, click.Command] = {"dispatch-daemon": daemon}
-    programs |= {f"dispatch-rendezvous {name}": command for name, command in rendezvous.commands.items()}
-    programs |= {f"dispatch-relay {name}": command for name, command in relay.commands.items()}
+    programs |= dict(commands(rendezvous, "dispatch-rendezvous"))
+    programs |= dict(commands(relay, "dispatch-relay"))
     return [
         (program, name)
         for program, command in programs.items()
         for option in command.params
+        if isinstance(option, click.Option)
         for name in option.opts
         if name != "--version" and not getattr(option, "hidden", False)
     ]
@@ -107,6 +118,13 @@ def test_every_variable(variable: str) -> None:
 
 def test_what_is_internal_is_still_there() -> None:
     assert set(INTERNAL) <= {*variables()}
+
+
+def test_every_table_of_the_broker() -> None:
+    """What a seizure of its machine reveals is said of each."""
+    section = page("broker.md").partition("## What a seizure reveals")[2].partition("\n## ")[0]
+    names = [name.removeprefix("rendezvous.storage/") for name in tables() if name.startswith("rendezvous.storage/")]
+    assert len(names) > 8 and [name for name in names if f"`{name}`" not in section] == []
 
 
 # --- the pages

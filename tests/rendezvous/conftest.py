@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,8 +19,12 @@ from tests.rendezvous.world import People, Running, people_at, running_broker
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
     """A program that a test runs in this process sets where it logs to, for whatever comes after it."""
+    root = logging.getLogger()
+    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
     yield
     structlog.reset_defaults()
+    root.handlers[:], sys.excepthook = handlers, hook
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,13 @@ async def test_the_page_says_who_asks_and_how_to_come_in(broker: Running, people
     assert not re.search(r" on\w+=|javascript:|<script src", page.text)
     assert (await alice.http.get(f"{broker.url}/join")).text.count("dispatch join -") == 1
     home = await alice.http.get(f"{broker.url}/")  # whoever opens the broker's own address
-    for needed in ("a dispatch broker", 'href="/join"', 'href="/login"', f"dispatch setup --broker {broker.url}<"):
+    for needed in (
+        "a dispatch broker",
+        "who invited whom",
+        'href="/join"',
+        'href="/login"',
+        f"dispatch setup --broker {broker.url}<",
+    ):
         assert home.status_code == 200 and needed in home.text, needed
 
     await alice.client.withdraw(posted.token)

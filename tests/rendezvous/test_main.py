@@ -26,7 +26,7 @@ from rendezvous.broker import Broker, wall_clock
 from rendezvous.limits import Limits
 from rendezvous.main import main
 from rendezvous.relay_tokens import load_relay_key
-from rendezvous.tokens import load_secret
+from rendezvous.tokens import load_secrets
 from tests.conftest import HANG
 from tests.rendezvous.postgresql import Server
 from tests.rendezvous.test_listening import has_ipv6
@@ -294,7 +294,7 @@ def test_one_broker_a_folder_and_one_a_port(tmp_path: Path, refused: Callable[..
 
 def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path, refused: Callable[..., Result]) -> None:
     (tmp_path / "data").mkdir(mode=0o700)
-    assert load_secret(tmp_path / "data", {}) == load_secret(tmp_path / "data", {})
+    assert load_secrets(tmp_path / "data", {}).current == load_secrets(tmp_path / "data", {}).current
     (tmp_path / "data" / "jwt.secret").chmod(0o644)
     done = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "data"))
     assert done.exit_code == 2 and "chmod 600" in done.stderr
@@ -303,7 +303,7 @@ def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path, refused: Call
 def test_a_key_for_relays_that_others_can_read_is_not_used(tmp_path: Path, refused: Callable[..., Result]) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
-    load_relay_key(data)
+    load_relay_key(data, {})
     (data / "relay.key").chmod(0o644)
     for command in (["serve", "--dev", "--port", "0"], ["relay-key"]):
         done = refused(*command, "--data", str(data), DISPATCH_JWT_SECRET="x" * 32)

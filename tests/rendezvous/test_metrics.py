@@ -26,6 +26,7 @@ from rendezvous.routing import Routes
 from rendezvous.storage.errors import TooManyInvitationsSent
 from rendezvous.storage.measured import OPERATIONS, measured
 from rendezvous.storage.rows import Counts
+from rendezvous.tokens import TokenSecrets
 from tests.conftest import HANG
 from tests.rendezvous.storage.memory import MemoryStorage
 from tests.rendezvous.world import RELAY_KEY, People, Running, people_at, running_broker
@@ -115,7 +116,9 @@ async def test_a_request_that_waits_does_not_count_as_slow(tmp_path: Path, monke
         await trio.lowlevel.checkpoint()
 
     settings = Settings(public_url="https://broker.example", data=tmp_path)
-    broker = Broker(settings, storage=MemoryStorage(), secret=b"s" * 32, relay_key=RELAY_KEY, mailer=None)
+    broker = Broker(
+        settings, storage=MemoryStorage(), secrets=TokenSecrets(b"s" * 32), relay_key=RELAY_KEY, mailer=None
+    )
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1)}
     await BrokerApplication(broker, Routes({"/": {"GET": answers}}))(scope, never, nothing)
     assert broker.metrics.value("dispatch_http_request_duration_seconds_sum") == 0.5

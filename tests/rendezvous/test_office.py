@@ -22,6 +22,7 @@ from rendezvous.limits import Limits
 from rendezvous.metrics import REASONS
 from rendezvous.storage.rows import SignIn
 from rendezvous.storage.rules import invitation_mail_quotas, sign_in_mail_quotas
+from rendezvous.tokens import TokenSecrets
 from tests.rendezvous.storage.memory import MemoryStorage
 from tests.rendezvous.world import RELAY_KEY
 
@@ -46,7 +47,7 @@ class Office:
         self.broker = Broker(
             Settings(public_url="https://broker.example", data=Path("/nonexistent"), limits=limits),
             storage=MemoryStorage(limits=limits),
-            secret=b"s" * 32,
+            secrets=TokenSecrets(b"s" * 32),
             relay_key=RELAY_KEY,
             mailer=None,
             clock=lambda: 1_800_000_000_000 + int(self.now * 1000),

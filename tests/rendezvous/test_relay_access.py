@@ -16,7 +16,7 @@ from peer.protocol.errors import Invalid, RateLimited, Unauthorized, Unavailable
 from peer.protocol.relays.admission import TOKEN_LIFE_MS, RelayToken, open_token, pseudonym
 from rendezvous.relay_access import named_relays
 from rendezvous.relay_tokens import RelayKey, load_relay_key
-from rendezvous.tokens import load_secret
+from rendezvous.tokens import load_secrets
 from tests.rendezvous.world import People, Person, Running, people_at, running_broker
 
 RELAYS = ("https://relay.example", "http://127.0.0.1:9")
@@ -119,21 +119,21 @@ def test_relays_are_named_in_their_one_form() -> None:
 
 
 def test_the_key_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:
-    secret = load_secret(tmp_path, {})
-    one, again = load_relay_key(tmp_path), load_relay_key(tmp_path)
+    secret = load_secrets(tmp_path, {}).current
+    one, again = load_relay_key(tmp_path, {}), load_relay_key(tmp_path, {})
     assert one == again and one.public == bytes(SigningKey(one.seed).verify_key)
     assert (tmp_path / "relay.key").stat().st_mode & 0o777 == 0o600
     assert secret.decode() != one.seed.hex() and not {secret, secret[:32], bytes.fromhex(secret.decode())} & {one.seed}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jwt.secret", "relay.key"]
     (tmp_path / "jwt.secret").unlink()
-    assert load_secret(tmp_path, {}) != secret and load_relay_key(tmp_path) == one
+    assert load_secrets(tmp_path, {}).current != secret and load_relay_key(tmp_path, {}) == one
     assert one.seed.hex() not in repr(one) and repr(one.seed) not in repr(one)
 
 
 def test_the_key_is_in_the_folder_whatever_the_variable_says(tmp_path: Path) -> None:
     given = {"DISPATCH_JWT_SECRET": "x" * 64}
-    assert load_secret(tmp_path, given) == b"x" * 64
-    assert load_relay_key(tmp_path).seed != b"x" * 32
+    assert load_secrets(tmp_path, given).current == b"x" * 64
+    assert load_relay_key(tmp_path, given).seed != b"x" * 32
     assert [path.name for path in tmp_path.iterdir()] == ["relay.key"]
 
 
@@ -162,10 +162,10 @@ def into_a_pipe(path: Path) -> None:
 def test_a_key_that_is_not_as_it_was_made_is_not_used(
     tmp_path: Path, spoil: Callable[[Path], Any], says: str, fix: str
 ) -> None:
-    load_relay_key(tmp_path)
+    load_relay_key(tmp_path, {})
     spoil(tmp_path / "relay.key")
     with pytest.raises(Invalid, match=says) as refused:
-        load_relay_key(tmp_path)
+        load_relay_key(tmp_path, {})
     assert fix in refused.value.fix and "relay-key" in refused.value.fix
 
 
@@ -175,11 +175,11 @@ def test_two_that_make_the_key_at_once_get_the_same(tmp_path: Path, monkeypatch:
 
     def beaten(source: str, target: Path) -> None:
         monkeypatch.setattr(os, "link", link)
-        first.append(load_relay_key(tmp_path))
+        first.append(load_relay_key(tmp_path, {}))
         link(source, target)
 
     monkeypatch.setattr(os, "link", beaten)
-    assert [load_relay_key(tmp_path)] == first
+    assert [load_relay_key(tmp_path, {})] == first
     assert [path.name for path in tmp_path.iterdir()] == ["relay.key"]
 
 
@@ -193,21 +193,21 @@ def test_a_key_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Unavailable, match="No space left"):
-        load_relay_key(tmp_path)
+        load_relay_key(tmp_path, {})
     assert seen == [False] and list(tmp_path.iterdir()) == []
 
 
 def test_a_secret_of_the_operators_own_is_kept_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "jwt.secret").write_bytes(b"a secret that somebody typed, with blanks\n")
     (tmp_path / "jwt.secret").chmod(0o600)
-    assert load_secret(tmp_path, {}) == b"a secret that somebody typed, with blanks"
+    assert load_secrets(tmp_path, {}).current == b"a secret that somebody typed, with blanks"
 
 
 def test_a_secret_that_is_too_short_signs_nothing(tmp_path: Path) -> None:
-    load_secret(tmp_path, {})
+    load_secrets(tmp_path, {})
     (tmp_path / "jwt.secret").write_bytes(b"x" * 31)
     with pytest.raises(Invalid, match="damaged") as refused:
-        load_secret(tmp_path, {})
+        load_secrets(tmp_path, {})
     assert "everybody has to sign in again" in refused.value.fix
 
 
@@ -215,7 +215,7 @@ def test_the_parts_that_programs_depend_on(tmp_path: Path) -> None:
     """The same seed makes the same key and pseudonym in every version: relays have the one and count by the other."""
     (tmp_path / "relay.key").write_text("01" * 32)
     (tmp_path / "relay.key").chmod(0o600)
-    key = load_relay_key(tmp_path)
+    key = load_relay_key(tmp_path, {})
     device = names.peer_id_text(b"\x00\x24\x08\x01\x12\x20" + key.public)
     raw = key.token(user_id="alice@example.org", device=device, expires=7)
     token = open_token(raw, brokers=frozenset({key.public}), device=device, now=7)

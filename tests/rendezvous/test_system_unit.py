@@ -47,6 +47,8 @@ said variables inside 'cat /etc/dispatch-rendezvous.env'
 said init inside 'ls -d /proc/1'
 said folder stat -c '%a %u' $data $data/data
 said key sha256sum $data/data/jwt.secret
+said accounts inside '/opt/dispatch/bin/dispatch-rendezvous user list --json --data /var/lib/dispatch-rendezvous/data'
+said backup inside 'cd /var/lib/dispatch-rendezvous && /opt/dispatch/bin/dispatch-rendezvous backup saved --data data'
 systemctl restart dispatch-rendezvous
 said again health
 said kept sha256sum $data/data/jwt.secret
@@ -118,6 +120,9 @@ def test_it_has_a_user_of_its_own_and_no_capability(looked: dict[str, str]) -> N
         "of this machine's users it has root's name and its own"
     )
     assert looked["folder"] == f"700 {uid} 700 {uid}"
+    # Its operator's commands, as docs/broker.md calls them.
+    assert json.loads(looked["accounts"]) == {"users": [], "next": None}
+    assert looked["backup"].startswith("copied to saved: ")
 
 
 def test_it_sees_little_and_writes_nowhere_else(looked: dict[str, str]) -> None:

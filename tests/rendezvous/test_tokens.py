@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from peer.protocol.errors import Unauthorized
 from rendezvous import tokens
-from rendezvous.tokens import LIFE_SECONDS, LONGEST_SECONDS, Bearer, Tokens
+from rendezvous.tokens import LIFE_SECONDS, LONGEST_SECONDS, Bearer, Tokens, TokenSecrets
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -23,7 +23,7 @@ class Clock:
 
 
 def at(clock: Clock, secret: bytes = b"s" * 32) -> Tokens:
-    return Tokens(secret, origin="https://broker.example", clock=clock)
+    return Tokens(TokenSecrets(secret), origin="https://broker.example", clock=clock)
 
 
 def found(checking: Tokens, authorization: str) -> Bearer | str:

@@ -134,8 +134,9 @@ async def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
         running.send_signal(signal.SIGTERM)
         assert running.wait(HANG) == 0
         assert running.stderr is not None
-        ended = [json.loads(each) for each in running.stderr.read().splitlines() if each.startswith("{")]
-        assert [(each["event"], each["code"]) for each in ended] == [("worker.ended", -signal.SIGKILL)] * 2
+        said = [json.loads(each) for each in running.stderr.read().splitlines() if each.startswith("{")]
+        assert [each["event"] for each in said] == ["broker.started", "worker.ended", "worker.ended"]
+        assert [each["code"] for each in said[1:]] == [-signal.SIGKILL] * 2
 
 
 async def until_answered(url: str) -> None:

@@ -41,6 +41,7 @@ from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.opening import DATABASE
 from rendezvous.storage.sqlite import SqliteStorage
+from rendezvous.tokens import TokenSecrets
 from tests.conftest import HANG
 
 DAY_MS = 24 * 3600 * 1000
@@ -83,6 +84,7 @@ async def running_broker(
     dev: bool = True,
     clock: Clock | None = None,
     secret: bytes = b"s" * 32,
+    fallback: bytes = b"",
     mailer: Mailer | None = None,
     port: int = 0,
     proxies: tuple[str, ...] = (),
@@ -115,7 +117,14 @@ async def running_broker(
             limits=requests,
             metrics_token=metrics_token,
         )
-        broker = Broker(settings, storage=storage, secret=secret, relay_key=relay_key, mailer=mailer, clock=clock)
+        broker = Broker(
+            settings,
+            storage=storage,
+            secrets=TokenSecrets(secret, fallback),
+            relay_key=relay_key,
+            mailer=mailer,
+            clock=clock,
+        )
         started, stop = trio.Event(), trio.Event()
         nursery.start_soon(partial(serve, broker, listeners, started=started, stop=stop, limits=limits))
         await started.wait()

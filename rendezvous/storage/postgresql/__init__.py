@@ -10,7 +10,11 @@ __all__ = ["PostgresqlDatabase", "PostgresqlStorage", "look"]
 
 
 class PostgresqlStorage(SqlStorage):
-    """A storage in the database that `url` names; its tables are made or migrated. Raises Invalid, Unavailable."""
+    """A storage in the database that `url` names; its tables are made or migrated, `beside` a broker used as they are.
 
-    def __init__(self, url: str, *, limits: StorageLimits = StorageLimits()) -> None:
-        super().__init__(PostgresqlDatabase.open(url, connections=limits.database_connections), limits=limits)
+    Raises Invalid, Unavailable.
+    """
+
+    def __init__(self, url: str, *, limits: StorageLimits = StorageLimits(), beside: bool = False) -> None:
+        opened = PostgresqlDatabase.open(url, connections=limits.database_connections, beside=beside)
+        super().__init__(opened, limits=limits)

@@ -26,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from peer.protocol.errors import Invalid, Unavailable
+from rendezvous.storage.errors import OtherSchema
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import Usage
 from rendezvous.storage.sql import connection
@@ -116,9 +117,13 @@ class PostgresqlDatabase(connection.Database):
         self._watch = _Watch()
 
     @classmethod
-    def open(cls, url: str, *, connections: int = StorageLimits().database_connections) -> PostgresqlDatabase:
-        """Connect, and make or migrate the tables. Blocking. Raises Invalid for no connection string, and Unavailable
-        for a server that is away, too old, read-only, or has tables of a newer program.
+    def open(
+        cls, url: str, *, connections: int = StorageLimits().database_connections, beside: bool = False
+    ) -> PostgresqlDatabase:
+        """Connect, and make or migrate the tables; `beside` a broker they are used as they are. Blocking.
+
+        Raises Invalid for no connection string, and Unavailable for a server that is away, too old, read-only, or has
+        tables of a newer program; `beside`, also of an older one.
         """
         conninfo = _conninfo(url)
         with _as_unavailable():
@@ -127,7 +132,10 @@ class PostgresqlDatabase(connection.Database):
                     raise Unavailable(
                         f"this is PostgreSQL {first.info.server_version // 10_000}", fix="use PostgreSQL 15 or newer"
                     )
-                migrate(first)
+                if beside:
+                    _require_current(first)
+                else:
+                    migrate(first)
             pool = ConnectionPool(
                 conninfo,
                 connection_class=psycopg.Connection[Row],
@@ -336,6 +344,16 @@ def migrate(using: psycopg.Connection[Any]) -> None:
             using.execute("UPDATE schema_version SET version = %s", (len(known),))
 
 
+def _require_current(using: psycopg.Connection[Any]) -> None:
+    """Raise Unavailable unless the tables are there, and this program's."""
+    there = using.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
+    row = using.execute("SELECT version FROM schema_version").fetchone() if there and there[0] else None
+    if row is None:
+        raise Unavailable("the database has no tables of a broker yet", fix="run `dispatch-rendezvous serve` once")
+    if row[0] != len(migrations()):
+        raise OtherSchema("the database", found=row[0], known=len(migrations()))
+
+
 def look(url: str) -> str:
     """Return the version of a server and of the tables there, in words; change nothing. Raises Invalid, Unavailable."""
     with _as_unavailable(), psycopg.connect(_conninfo(url)) as using:
@@ -369,6 +387,14 @@ def _conninfo(url: str) -> str:
     return make_conninfo("", **{**usual, **given, "options": options})
 
 
+def _said(error: psycopg.Error) -> str:
+    """Return the words for the log: what keeps a connection from being made, which may name the server and its user. Of
+    a statement that failed, only the sentence, and none if that can quote a value (classes 22 and 23)."""
+    if error.sqlstate is None:
+        return str(error)[:300]
+    return "" if error.sqlstate[:2] in ("22", "23") else (error.diag.message_primary or "")[:300]
+
+
 @contextmanager
 def _as_unavailable() -> Iterator[None]:
     fix = "its operator should look at the database server and the log"
@@ -381,7 +407,6 @@ def _as_unavailable() -> Iterator[None]:
     except PoolTimeout as error:
         raise Unavailable("the broker can't reach its database", fix=fix) from error
     except psycopg.Error as error:
-        # Of the server's words the first line; a connection error may name hosts and users, which go to the log alone.
-        log.warning("database.failed", error=type(error).__name__, sqlstate=error.sqlstate, said=str(error)[:300])
+        log.warning("database.failed", error=type(error).__name__, code=error.sqlstate or "", said=_said(error))
         why = f"can't use its database (SQLSTATE {error.sqlstate})" if error.sqlstate else "can't reach its database"
         raise Unavailable(f"the broker {why}", fix=fix) from error

@@ -70,8 +70,8 @@ def post(
             invitation.statement,
             invitation.created,
             invitation.expires,
-            _next_version(db, inviter),
-            _next_version(db, invitation.invitee),
+            _next_version(db, inviter, now),
+            _next_version(db, invitation.invitee, now),
             invitation.expires + limits.invitation_kept,
         ),
     )
@@ -92,7 +92,7 @@ def answer(
             "INSERT INTO answers (token, device, sealed) VALUES (?, ?, ?)",
             [(given.token, device, box) for device, box in given.sealed.items()],
         )
-        _touch(db, given.token, done["inviter"], invitee)
+        _touch(db, given.token, done["inviter"], invitee, now)
         return _invitation(done)
     row = db.execute(
         f"SELECT {COLUMNS}, answer_digest FROM invitations WHERE token = ? AND invitee = ?", (given.token, invitee)
@@ -124,7 +124,7 @@ def withdraw(db: Connection, inviter: str, token: str, now: int, *, limits: Stor
         f"UPDATE invitations SET status = 'withdrawn', purge_after = ? WHERE token = ? RETURNING {COLUMNS}",
         (now + limits.invitation_kept, token),
     ).fetchone()
-    _touch(db, token, inviter, known.invitee)
+    _touch(db, token, inviter, known.invitee, now)
     return _invitation(row)
 
 
@@ -145,13 +145,13 @@ def by_token(db: Connection, token: str) -> StoredInvitation | None:
     return None if row is None else _invitation(row)
 
 
-def note_mail(db: Connection, token: str, *, mailed: bool) -> None:
+def note_mail(db: Connection, token: str, now: int, *, mailed: bool) -> None:
     """Note what became of an invitation's mail."""
     row = db.execute(
         "UPDATE invitations SET mailed = ? WHERE token = ? RETURNING inviter", (int(mailed), token)
     ).fetchone()
     if row is not None:
-        _touch_inviter(db, token, row["inviter"])
+        _touch_inviter(db, token, row["inviter"], now)
 
 
 def note_fetched(db: Connection, invitee: str, tokens: Sequence[str], now: int) -> frozenset[str]:
@@ -164,7 +164,7 @@ def note_fetched(db: Connection, invitee: str, tokens: Sequence[str], now: int) 
             (now, token, invitee, now),
         ).fetchone()
         if row is not None:
-            _touch_inviter(db, token, row["inviter"])
+            _touch_inviter(db, token, row["inviter"], now)
             inviters.add(row["inviter"])
     return frozenset(inviters)
 
@@ -227,22 +227,24 @@ def _invitation(row: Row, sealed: bytes | None = None) -> StoredInvitation:
     )
 
 
-def _next_version(db: Connection, user_id: str) -> int:
+def _next_version(db: Connection, user_id: str, now: int) -> int:
+    # At least the time: what is restored from a backup, or begins anew, goes on above each version that a device knows.
     row = db.execute(
-        "INSERT INTO versions (user_id, version) VALUES (?, 1)"
-        " ON CONFLICT (user_id) DO UPDATE SET version = versions.version + 1 RETURNING version",
-        (user_id,),
+        "INSERT INTO versions (user_id, version) VALUES (?, ?) ON CONFLICT (user_id) DO UPDATE SET version ="
+        " CASE WHEN versions.version < excluded.version THEN excluded.version ELSE versions.version + 1 END"
+        " RETURNING version",
+        (user_id, now),
     ).fetchone()
     db.note_change(user_id)
     return int(row["version"])
 
 
-def _touch_inviter(db: Connection, token: str, inviter: str) -> None:
-    db.execute("UPDATE invitations SET inviter_version = ? WHERE token = ?", (_next_version(db, inviter), token))
+def _touch_inviter(db: Connection, token: str, inviter: str, now: int) -> None:
+    db.execute("UPDATE invitations SET inviter_version = ? WHERE token = ?", (_next_version(db, inviter, now), token))
 
 
-def _touch(db: Connection, token: str, inviter: str, invitee: str) -> None:
+def _touch(db: Connection, token: str, inviter: str, invitee: str, now: int) -> None:
     db.execute(
         "UPDATE invitations SET inviter_version = ?, invitee_version = ? WHERE token = ?",
-        (_next_version(db, inviter), _next_version(db, invitee), token),
+        (_next_version(db, inviter, now), _next_version(db, invitee, now), token),
     )

@@ -10,6 +10,7 @@ from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import (
     AccountClaim,
+    AccountSummary,
     Announcement,
     Author,
     Caller,
@@ -19,12 +20,13 @@ from rendezvous.storage.rows import (
     NewInvitation,
     Poll,
     PostedInvitation,
+    Removed,
     SignIn,
     StoredInvitation,
     Usage,
 )
 from rendezvous.storage.rules import check_claim, check_kept, invitation_mail_quotas
-from rendezvous.storage.sql import accounts, invitations, presence, sign_ins, upkeep
+from rendezvous.storage.sql import accounts, administration, invitations, presence, sign_ins, upkeep
 from rendezvous.storage.sql.connection import Connection, Database, Row, Values
 
 R = TypeVar("R")
@@ -168,8 +170,8 @@ class SqlStorage(Storage):
     async def invitation_by_token(self, token: str) -> StoredInvitation | None:
         return await self._read(lambda db: invitations.by_token(db, token))
 
-    async def note_invitation_mail(self, token: str, *, mailed: bool) -> None:
-        await self._write(lambda db: invitations.note_mail(db, token, mailed=mailed))
+    async def note_invitation_mail(self, token: str, now: int, *, mailed: bool) -> None:
+        await self._write(lambda db: invitations.note_mail(db, token, now, mailed=mailed))
 
     async def note_fetched(self, caller: Caller, tokens: Sequence[str], now: int) -> frozenset[str]:
         def step(db: Connection) -> frozenset[str]:
@@ -183,6 +185,20 @@ class SqlStorage(Storage):
     async def reserve_invitation_mail(self, *, inviter: str, invitee: str, now: int) -> bool:
         quotas = invitation_mail_quotas(inviter, invitee, self._limits)
         return await self._write(lambda db: accounts.count_mail(db, quotas, now))
+
+    # -- accounts, for the operator
+
+    async def accounts(self, *, after: str, most: int, now: int) -> tuple[AccountSummary, ...]:
+        return await self._read(lambda db: administration.summaries(db, after=after, most=most, now=now))
+
+    async def account(self, user_id: str, now: int) -> AccountSummary | None:
+        return await self._read(lambda db: administration.summary(db, user_id, now))
+
+    async def remove_account(self, user_id: str) -> Removed:
+        return await self._write(lambda db: administration.remove(db, user_id))
+
+    async def release_address(self, user_id: str, now: int) -> tuple[str, ...]:
+        return await self._write(lambda db: administration.release(db, user_id, now, limits=self._limits))
 
     # -- upkeep
 

@@ -7,19 +7,24 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+
 from peer.protocol.errors import Unavailable
+from rendezvous.storage.errors import OtherSchema
+
+log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
 
 READERS = 4
 """Connections for reads. In WAL mode they neither wait for the writer's fsync nor hold it up."""
 BUSY_SECONDS = 5
-"""The broker holds its data folder alone: only a backup or an operator's sqlite3 can have the file locked."""
+"""The broker holds its data folder alone: only a command of its operator can have the file locked."""
 
 
 def migrations() -> list[str]:
@@ -49,9 +54,11 @@ class Database:
     Several processes may have the file open: in WAL mode they read beside each other, and write in turns.
     """
 
-    def __init__(self, path: Path) -> None:
-        # Created 0600 before SQLite opens it: the -wal and -shm files get its mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    def __init__(self, path: Path, *, beside: bool = False) -> None:
+        """Open the file, made or migrated; `beside` the broker that uses it, it is used as it is."""
+        if not beside:
+            # Created 0600 before SQLite opens it: the -wal and -shm files get its mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._write_lock = threading.Lock()
         self._readers: queue.SimpleQueue[FileConnection] = queue.SimpleQueue()
         self._readers_open = 0
@@ -60,9 +67,12 @@ class Database:
             self._writer = _connect(path, "rw")
             try:
                 _refuse_newer(self._writer, path)
+                if beside:
+                    _refuse_older(self._writer, path)
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
-                migrate(self._writer)
+                if not beside:
+                    migrate(self._writer)
                 for _ in range(READERS):
                     self._readers.put(_connect(path, "ro"))
                     self._readers_open += 1
@@ -163,6 +173,19 @@ def _connect(path: Path, mode: str, *, busy_seconds: float = BUSY_SECONDS) -> Fi
     return connection
 
 
+def look(path: Path) -> str:
+    """Return the version of a file's tables and its size, in words; change nothing. Raises Unavailable."""
+    if not path.exists():
+        return f"none yet: the first `serve` makes {path}"
+    # Without a WAL nobody has it open: read as immutable, nothing is made beside it.
+    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
+    with _as_unavailable(), closing(_connect(path, mode)) as connection:
+        _refuse_newer(connection, path)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return f"{path}, {path.stat().st_size:,} bytes, tables of version {version}; this program's is {len(migrations())}"
+
+
 def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     known = len(migrations())
@@ -173,6 +196,12 @@ def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def _refuse_older(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < len(migrations()):
+        raise OtherSchema(str(path), found=version, known=len(migrations()))
+
+
 @contextmanager
 def _as_unavailable() -> Iterator[None]:
     try:
@@ -180,6 +209,7 @@ def _as_unavailable() -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise  # a fault of ours, not of the disk
     except sqlite3.Error as error:
+        log.warning("database.failed", error=type(error).__name__, code=getattr(error, "sqlite_errorname", ""))
         raise Unavailable(
             f"the broker can't use its database: {error}", fix="its operator should look at disk and log"
         ) from error

@@ -30,18 +30,26 @@ class Notices(Protocol):
 
 
 class SqliteStorage(SqlStorage):
-    """A storage in the SQLite file at `path`, which is created or migrated. Raises Unavailable for an unusable one.
+    """A storage in the SQLite file at `path`, which is created or migrated; `beside` a broker it is used as it is.
 
-    `notices`: None where no other process has the file open.
+    `notices`: None where no other process has the file open, or is told of changes. Raises Unavailable for an unusable
+    file.
     """
 
-    def __init__(self, path: Path, *, limits: StorageLimits = StorageLimits(), notices: Notices | None = None) -> None:
-        super().__init__(_Threads(path, notices), limits=limits)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        limits: StorageLimits = StorageLimits(),
+        notices: Notices | None = None,
+        beside: bool = False,
+    ) -> None:
+        super().__init__(_Threads(path, notices, beside=beside), limits=limits)
 
 
 class _Threads(connection.Database):
-    def __init__(self, path: Path, notices: Notices | None) -> None:
-        self._database = Database(path)
+    def __init__(self, path: Path, notices: Notices | None, *, beside: bool) -> None:
+        self._database = Database(path, beside=beside)
         self._notices = notices
         self._write_limiter = trio.CapacityLimiter(1)  # more threads would only queue on the one writing connection
         self._read_limiter = trio.CapacityLimiter(READERS)

@@ -161,7 +161,7 @@ async def test_without_a_sound_list_nobody_is_served_and_it_is_said_once(
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{relay.port}") as http:
             assert (await http.get("/health")).status_code == 503
             await trio.sleep(5 * contacts.LOOK_SECONDS)
-            assert capsys.readouterr().out.count("contacts_not_used") == 1
+            assert capsys.readouterr().out.count("contacts.not_used") == 1
             if listed.path.is_dir():
                 listed.path.rmdir()
             listed.replace(before)

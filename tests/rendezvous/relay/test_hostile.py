@@ -302,7 +302,7 @@ async def test_pings_of_whoever_has_proven_nothing(capfd: pytest.CaptureFixture[
     limits = RelayLimits(handshake_seconds=2 * HANG)
     async with running_relay(limits=limits) as relay, relay.by_hand(CONTROL_PATH) as hand:
         await sent(hand, frame(b"", opcode=9) * 10, 1000)
-    assert "connection_failed" not in capfd.readouterr().err
+    assert "connection.failed" not in capfd.readouterr().err
 
 
 async def test_a_flood_of_small_messages_is_read_slowly_and_others_are_served() -> None:
@@ -557,4 +557,4 @@ async def test_a_ping_while_it_closes_is_no_error_of_the_relay(
     async with relay.control(Keys()) as client:
         await client.send(Ring(1, TAG, b"x"))
         assert isinstance(await client.receive(), Ticket)
-    assert "connection_failed" not in capfd.readouterr().err
+    assert "connection.failed" not in capfd.readouterr().err

@@ -20,6 +20,7 @@ from rendezvous.storage.limits import DAY_MS, StorageLimits
 from rendezvous.storage.rows import (
     Account,
     AccountClaim,
+    AccountSummary,
     Announcement,
     Author,
     Caller,
@@ -30,6 +31,7 @@ from rendezvous.storage.rows import (
     NewInvitation,
     Poll,
     PostedInvitation,
+    Removed,
     SignIn,
     SignInStatus,
     StoredInvitation,
@@ -72,6 +74,7 @@ class Invited:
 @dataclass
 class State:
     accounts: dict[str, Account] = field(default_factory=dict)
+    created: dict[str, int] = field(default_factory=dict)
     devices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     memberships: dict[str, tuple[str, int]] = field(default_factory=dict)
     nonces: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -111,16 +114,35 @@ class State:
             raise errors.NonceUsed
         self.nonces[by.device, by.nonce] = by.nonce_expires
 
-    def next_version(self, user_id: str) -> int:
-        self.versions[user_id] = self.versions.get(user_id, 0) + 1
+    def next_version(self, user_id: str, now: int) -> int:
+        self.versions[user_id] = max(self.versions.get(user_id, 0) + 1, now)
         return self.versions[user_id]
 
-    def touch(self, invited: Invited) -> None:
-        invited.inviter_version = self.next_version(invited.row.inviter)
-        invited.invitee_version = self.next_version(invited.row.invitee)
+    def touch(self, invited: Invited, now: int) -> None:
+        invited.inviter_version = self.next_version(invited.row.inviter, now)
+        invited.invitee_version = self.next_version(invited.row.invitee, now)
 
-    def touch_inviter(self, invited: Invited) -> None:
-        invited.inviter_version = self.next_version(invited.row.inviter)
+    def touch_inviter(self, invited: Invited, now: int) -> None:
+        invited.inviter_version = self.next_version(invited.row.inviter, now)
+
+    def summary(self, user_id: str, now: int) -> AccountSummary:
+        until = {
+            device: expires
+            for (user, device), (_, expires, box) in self.presence.items()
+            if user == user_id and box is not None and expires > now
+        }
+        return AccountSummary(
+            user_id=user_id,
+            created=self.created[user_id],
+            devices={device: until.get(device) for device in sorted(self.devices[user_id])},
+            kept_bytes=self.kept_bytes(user_id),
+        )
+
+    def end_account(self, user_id: str) -> None:
+        for rows in (self.accounts, self.created, self.devices):
+            rows.pop(user_id, None)
+        self.sign_ins = {code: one for code, one in self.sign_ins.items() if one.row.user_id != user_id}
+        self.presence = {key: row for key, row in self.presence.items() if key[0] != user_id}
 
     def pending(self, user_code: str) -> OpenSignIn | None:
         found = (s for s in self.sign_ins.values() if s.row.user_code == user_code)
@@ -242,6 +264,7 @@ class MemoryStorage(Storage):
                 else:
                     one.row = replace(one.row, status=SignInStatus.APPROVED)
                     user = claim.user_id
+                    state.created.setdefault(user, now)
                     state.accounts[user] = Account(claim.root, claim.epoch, claim.device_set)
                     mine = [d for d, n in claim.devices.items() if membership_holds(state.memberships.get(d), user, n)]
                     state.memberships |= {device: (user, claim.devices[device]) for device in mine}
@@ -332,7 +355,7 @@ class MemoryStorage(Storage):
                 answered=None,
             )
             invited = Invited(new, 0, 0, purge_after=invitation.expires + self._limits.invitation_kept)
-            state.touch(invited)
+            state.touch(invited, now)
             state.invitations[new.token] = invited
             return PostedInvitation(new.token, new=True)
 
@@ -354,7 +377,7 @@ class MemoryStorage(Storage):
                     invited.row = replace(invited.row, status=answer.decision, answered=now)
                     invited.digest, invited.sealed = answer.digest, dict(answer.sealed)
                     invited.purge_after = now + self._limits.invitation_kept
-                    state.touch(invited)
+                    state.touch(invited, now)
             return invited.row
 
         return await self._run(step, author)
@@ -372,7 +395,7 @@ class MemoryStorage(Storage):
                 case InvitationStatus.PENDING:
                     invited.row = replace(invited.row, status=InvitationStatus.WITHDRAWN)
                     invited.purge_after = now + self._limits.invitation_kept
-                    state.touch(invited)
+                    state.touch(invited, now)
             return invited.row
 
         return await self._run(step, author)
@@ -420,11 +443,11 @@ class MemoryStorage(Storage):
 
         return await self._run(step)
 
-    async def note_invitation_mail(self, token: str, *, mailed: bool) -> None:
+    async def note_invitation_mail(self, token: str, now: int, *, mailed: bool) -> None:
         def step(state: State) -> None:
             if invited := state.invitations.get(token):
                 invited.row = replace(invited.row, mailed=mailed)
-                state.touch_inviter(invited)
+                state.touch_inviter(invited, now)
 
         await self._run(step)
 
@@ -436,7 +459,7 @@ class MemoryStorage(Storage):
                 open_to_caller = row.invitee == caller.user_id and row.status_at(now) is InvitationStatus.PENDING
                 if open_to_caller and row.fetched is None:
                     invited.row = replace(row, fetched=now)
-                    state.touch_inviter(invited)
+                    state.touch_inviter(invited, now)
                     told.add(row.inviter)
             return frozenset(told)
 
@@ -447,6 +470,55 @@ class MemoryStorage(Storage):
     async def reserve_invitation_mail(self, *, inviter: str, invitee: str, now: int) -> bool:
         quotas = invitation_mail_quotas(inviter, invitee, self._limits)
         return await self._run(lambda state: state.count_mail(quotas, now))
+
+    # -- accounts, for the operator
+
+    async def accounts(self, *, after: str, most: int, now: int) -> tuple[AccountSummary, ...]:
+        def step(state: State) -> tuple[AccountSummary, ...]:
+            users = sorted(user for user in state.accounts if user > after)[:most]
+            return tuple(state.summary(user, now) for user in users)
+
+        return await self._run(step)
+
+    async def account(self, user_id: str, now: int) -> AccountSummary | None:
+        return await self._run(lambda state: state.summary(user_id, now) if user_id in state.accounts else None)
+
+    async def remove_account(self, user_id: str) -> Removed:
+        def step(state: State) -> Removed:
+            rows = [invited.row for invited in state.invitations.values()]
+            removed = Removed(
+                account=user_id in state.accounts,
+                devices=len(state.devices.get(user_id, ())),
+                invitations_sent=len([row for row in rows if row.inviter == user_id]),
+                invitations_received=len([row for row in rows if row.invitee == user_id]),
+            )
+            state.invitations = {
+                token: invited
+                for token, invited in state.invitations.items()
+                if user_id not in (invited.row.inviter, invited.row.invitee)
+            }
+            state.memberships = {d: whose for d, whose in state.memberships.items() if whose[0] != user_id}
+            state.versions.pop(user_id, None)
+            state.end_account(user_id)
+            return removed
+
+        return await self._run(step)
+
+    async def release_address(self, user_id: str, now: int) -> tuple[str, ...]:
+        def step(state: State) -> tuple[str, ...]:
+            if user_id not in state.accounts:
+                raise errors.NoSuchAccount(user_id)
+            withdrawn = []
+            for _, invited in sorted(state.invitations.items()):
+                if invited.row.inviter == user_id and invited.row.status_at(now) is InvitationStatus.PENDING:
+                    invited.row = replace(invited.row, status=InvitationStatus.WITHDRAWN)
+                    invited.purge_after = now + self._limits.invitation_kept
+                    state.touch(invited, now)
+                    withdrawn.append(invited.row.invitee)
+            state.end_account(user_id)
+            return tuple(withdrawn)
+
+        return await self._run(step)
 
     # -- upkeep
 

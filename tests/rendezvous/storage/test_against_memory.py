@@ -74,7 +74,7 @@ def operations(draw: st.DrawFn) -> tuple[str, Operation]:
         sealed={who.device: box},
         digest=box,
     )
-    seq, after = draw(st.integers(0, 4)), draw(st.integers(0, 6))
+    seq, after = draw(st.integers(0, 4)), draw(st.sampled_from([0, NOW, NOW + 1, NOW + 3, NOW + DAY, NOW + 50 * DAY]))
     every: dict[str, Operation] = {
         f"open_sign_in {by} {wanted} {code} at {now}": lambda s: s.open_sign_in(
             by, wanted, asked, device_code=code.encode(), interval=5000, now=now
@@ -99,11 +99,15 @@ def operations(draw: st.DrawFn) -> tuple[str, Operation]:
         f"invitation_version {who}": lambda s: s.invitation_version(who),
         f"invitation_changes {who} {after}": lambda s: s.invitation_changes(who, after),
         f"invitation_by_token {token}": lambda s: s.invitation_by_token(token),
-        f"note_invitation_mail {token} {seq}": lambda s: s.note_invitation_mail(token, mailed=seq > 1),
+        f"note_invitation_mail {token} {seq} at {now}": lambda s: s.note_invitation_mail(token, now, mailed=seq > 1),
         f"note_fetched {who} {token} at {now}": lambda s: s.note_fetched(who, (token, "t1"), now),
         f"reserve_invitation_mail {by.user_id} {other} at {now}": lambda s: s.reserve_invitation_mail(
             inviter=by.user_id, invitee=other, now=now
         ),
+        f"accounts {user} at {now}": lambda s: s.accounts(after=user, most=1 + seq, now=now),
+        f"account {user} at {now}": lambda s: s.account(user, now),
+        f"remove_account {user}": lambda s: s.remove_account(user),
+        f"release_address {user} at {now}": lambda s: s.release_address(user, now),
         f"counts at {now}": lambda s: s.counts(now),
         f"purge at {now}": lambda s: s.purge(now),
     }

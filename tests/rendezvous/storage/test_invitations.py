@@ -66,7 +66,7 @@ async def test_its_inviter_alone_learns_how_far_it_is(storage: Storage) -> None:
     await storage.post_invitation(author(ALICE), invitation(ALICE, BOB, "t"), NOW)
     assert await storage.invitation_by_token("u") is None
     bobs, known = await storage.invitation_version(caller(BOB)), await storage.invitation_version(caller(ALICE))
-    await storage.note_invitation_mail("t", mailed=True)
+    await storage.note_invitation_mail("t", NOW, mailed=True)
     assert await storage.note_fetched(caller(EVE), ("t",), NOW + 5) == frozenset()
     assert await storage.note_fetched(caller(ALICE), ("t",), NOW + 5) == frozenset()
     assert await storage.note_fetched(caller(BOB), ("u", "t"), NOW + 6) == frozenset({ALICE})
@@ -188,6 +188,14 @@ async def test_an_answer_and_a_withdrawal_are_kept_thirty_days_longer(storage: S
     # Its answer went with it, so that a new invitation cannot get it.
     await storage.post_invitation(author(ALICE), invitation(ALICE, BOB, "1"), NOW)
     assert (await storage.invitation(caller(ALICE), "1")).sealed is None
+
+
+async def test_a_version_is_at_least_the_time_of_its_change(storage: Storage) -> None:
+    """A broker that lost its data, or was restored, goes on above each version that a device knows of before."""
+    await people(storage)
+    for at, expected in ((NOW, NOW), (NOW, NOW + 1), (NOW + DAY, NOW + DAY), (NOW, NOW + DAY + 1)):
+        await storage.post_invitation(author(ALICE), invitation(ALICE, f"{expected}@x", f"{expected}"), at)
+        assert await storage.invitation_version(caller(ALICE)) == expected
 
 
 async def test_changes_since_a_version(storage: Storage) -> None:
