@@ -15,8 +15,7 @@ import fcntl
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -165,34 +164,62 @@ async def fetch(
     digest: bytes,
     size: int,
     destination: Path,
-    part: Path | None = None,
-    prepare: Callable[[], object] = lambda: None,
     limits: BlobLimits | None = None,
 ) -> None:
-    """Fetch one blob from a connected peer into `destination`, which appears whole, verified and fsynced, or not.
+    """Fetch one blob into `destination`, which appears whole, verified and fsynced, or not. Raises as `fetch_part`."""
+    path = destination.with_name(destination.name + ".part")
+    part = await fetch_part(
+        host, peer_id, statement_id=statement_id, digest=digest, size=size, path=path, limits=limits
+    )
+    try:
+        await trio.to_thread.run_sync(part.commit, destination)
+    finally:
+        part.close()
 
-    When a transfer breaks off, the bytes so far stay in `part` (0600, in the folder of `destination`, by default
-    `<destination>.part`), and the next call continues from there. Raises Refused with the peer's code (404, 403, …),
-    Unavailable if the transfer breaks off (call again), Invalid if the bytes do not match the digest (the part is
-    deleted), Conflict if another call is fetching it, OSError. `prepare` is called in a thread before all, to make the
-    folder.
+
+async def fetch_part(
+    host: MeshHost,
+    peer_id: str,
+    *,
+    statement_id: bytes,
+    digest: bytes,
+    size: int,
+    path: Path,
+    prepare: Callable[[], object] = lambda: None,
+    limits: BlobLimits | None = None,
+) -> Part:
+    """Fetch one blob from a connected peer into the file `path` (0600); return that, whole and verified.
+
+    Its caller commits it, in a thread, and closes it: until then nothing is durable. When a transfer breaks off, the
+    bytes so far stay in the file, and the next call continues from there. Raises Refused with the peer's code (404,
+    403, …), Unavailable if the transfer breaks off (call again), Invalid if the bytes do not match the digest (the
+    file is deleted), Conflict if another call is fetching it, OSError. `prepare` is called in a thread before all, to
+    make the folder.
     """
-    bounds = limits or BlobLimits()
-    async with _opened_part(part or destination.with_name(destination.name + ".part"), size, prepare) as growing:
+
+    def opened() -> Part:
+        prepare()
+        return Part(path, size)
+
+    part = await trio.to_thread.run_sync(opened)
+    try:
         stream = await host.open_stream(peer_id, BLOB)
         try:
-            await _pull(stream, growing, statement_id, digest, size, bounds)
+            await _pull(stream, part, statement_id, digest, size, limits or BlobLimits())
         finally:
             await stream.reset()
-        if growing.digest() != digest:
-            growing.remove()
+        if part.digest() != digest:
+            part.remove()
             raise Invalid(
                 "the file that arrived is not the one that was announced", fix="ask the sender to send it again"
             )
-        await trio.to_thread.run_sync(growing.commit, destination)
+    except BaseException:
+        part.close()
+        raise
+    return part
 
 
-async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes, size: int, limits: BlobLimits) -> None:
+async def _pull(stream: Stream, part: Part, statement_id: bytes, digest: bytes, size: int, limits: BlobLimits) -> None:
     await stream.send([statement_id, digest, part.offset], deadline=limits.request)
     match await stream.receive(max_bytes=MAX_REPLY, deadline=limits.request):
         case [200, int(their_size), str(), str()]:
@@ -232,23 +259,19 @@ async def _receive_pieces(
     async with outgoing:
         while left:
             piece: list[bytes] = []
-            room = min(PIECE, left)
-            until = trio.current_time() + limits.piece
+            size = min(PIECE, left)
             try:
-                while room:
-                    data = await stream.read(room, deadline=max(0.0, until - trio.current_time()))
-                    piece.append(data)
-                    room -= len(data)
-                    left -= len(data)
+                await stream.gather(piece, size, deadline=limits.piece)
             except DispatchError as error:
                 await outgoing.send(piece)
                 return error
             await outgoing.send(piece)
+            left -= size
     return None
 
 
-class _Part:
-    """The file of an unfinished transfer. Blocking: call the constructor, `append` and `commit` in a thread."""
+class Part:
+    """The file of a transfer. Blocking: call the constructor, `append` and `commit` in a thread."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
@@ -302,16 +325,3 @@ class _Part:
     def close(self) -> None:
         """Close the file and release its lock."""
         self._file.close()
-
-
-@asynccontextmanager
-async def _opened_part(path: Path, size: int, prepare: Callable[[], object]) -> AsyncIterator[_Part]:
-    def opened() -> _Part:
-        prepare()
-        return _Part(path, size)
-
-    part = await trio.to_thread.run_sync(opened)
-    try:
-        yield part
-    finally:
-        part.close()

@@ -10,6 +10,7 @@ from libp2p.abc import INetStream
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
+from peer.mesh.guards.yamux_stream import SafeYamuxStream
 from peer.protocol import codec
 from peer.protocol.errors import Invalid, TooLarge, Unavailable, WithUsualFix
 from peer.protocol.frames import Deframer, frame
@@ -39,7 +40,8 @@ class Stream:
     """
 
     def __init__(self, net_stream: INetStream) -> None:
-        assert isinstance(net_stream, NetStream)  # the only kind that a swarm makes
+        assert isinstance(net_stream, NetStream)  # the only kinds that a GuardedSwarm makes
+        assert isinstance(net_stream.muxed_stream, SafeYamuxStream)
         self._net = net_stream
         self._muxed = net_stream.muxed_stream
         self._deframer = Deframer()
@@ -81,6 +83,26 @@ class Stream:
         if len(self._deframer):
             return self._deframer.take(max_bytes)
         return await self._read_some(max_bytes, deadline)
+
+    async def gather(self, into: list[bytes], size: int, *, deadline: float) -> None:
+        """Append `size` raw bytes to `into` within `deadline` seconds, in pieces that are as large as may be.
+
+        After an error what came before it is in there as well.
+        """
+        if size and len(self._deframer):
+            into.append(self._deframer.take(size))
+            size -= len(into[-1])
+        try:
+            with trio.fail_after(deadline):
+                while size:
+                    into.append(await self._muxed.read_much(size))
+                    size -= len(into[-1])
+        except MuxedStreamError as error:
+            raise StreamEnded("the stream from the peer ended") from error
+        except trio.TooSlowError as error:
+            into.append(self._muxed.take_buffered(size))
+            await self.reset()
+            raise StreamStalled("the peer sent nothing in time") from error
 
     async def finish(self) -> None:
         """Close for writing; the peer sees the end after everything that was sent. Idempotent."""

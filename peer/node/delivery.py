@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,11 @@ from peer.store import dispatches, outbox, rows
 log = structlog.get_logger(__name__)
 
 PULLS_PER_DEVICE = 4
+"""Files of a device that come at once."""
+FETCHES_PER_DEVICE = 2 * PULLS_PER_DEVICE
+"""Files of a device that are open at once: those that come, and those that the disk is waited for."""
+COMMITS_AT_ONCE = 8
+"""Files of all devices that the disk is waited for in a thread; syncs under way together cost a journal one write."""
 PULLED_AT_ONCE = 32
 """Files of one device taken up together; the rest of them stay in the store alone."""
 FIRST_REST, LONGEST_REST = 30.0, 1800.0
@@ -146,6 +151,7 @@ class BlobFetcher:
         """By device and digest: a dispatch may name the same bytes twice, and both fetches have one destination."""
         self._resting: dict[str, tuple[int, float]] = {}
         """Device → (failures in a row, time of the next attempt on trio's clock)."""
+        self._commits = trio.CapacityLimiter(COMMITS_AT_ONCE)
         self._whole: set[tuple[str, str, bytes]] = set()
         """(Device, statement, digest) of files that came whole, which could not be stored yet."""
 
@@ -197,20 +203,23 @@ class BlobFetcher:
         return self._resting.get(device, (0, float("-inf")))[1]
 
     async def _pull(self, device: str, items: list[rows.File]) -> None:
-        """Fetch these files, PULLS_PER_DEVICE at a time, until one of them is to be tried again later.
+        """Fetch these files, FETCHES_PER_DEVICE at a time, until one of them is to be tried again later.
 
         What has come is stored meanwhile, in one step for all that came during the step before.
         """
-        left = iter(items)
+        left, transfers = iter(items), trio.CapacityLimiter(PULLS_PER_DEVICE)
         arrived, to_store = trio.open_memory_channel[rows.File](PULLED_AT_ONCE)
 
         async def pull(arrived: trio.MemorySendChannel[rows.File]) -> None:
             with arrived:
-                for item in left:
-                    if self._rest_until(device) > trio.current_time():
-                        return
-                    if not await self._tried(device, item, self._bring(device, item)):
-                        continue
+                while True:
+                    async with AsyncExitStack() as place:
+                        await place.enter_async_context(transfers)
+                        item = next(left, None)
+                        if item is None or self._rest_until(device) > trio.current_time():
+                            return
+                        if not await self._tried(device, item, self._bring(device, item, place)):
+                            continue
                     if (device, item.statement, item.digest) in self._whole:
                         await arrived.send(item)
 
@@ -218,7 +227,7 @@ class BlobFetcher:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._store, device, to_store)
                 with arrived:
-                    for _ in range(PULLS_PER_DEVICE):
+                    for _ in range(FETCHES_PER_DEVICE):
                         nursery.start_soon(pull, arrived.clone())
         finally:
             self._under_way.discard(device)
@@ -253,14 +262,14 @@ class BlobFetcher:
         self._whole -= {(device, item.statement, item.digest) for item in items}
         self._resting.pop(device, None)
 
-    async def _bring(self, device: str, item: rows.File) -> None:
+    async def _bring(self, device: str, item: rows.File, place: AsyncExitStack) -> None:
         """Fetch one file, unless it came before and could not be stored."""
         lock = self._one_by_one.setdefault((device, item.digest), trio.Lock())
         async with lock:
             # Only for this statement: what another one brought is no proof that this one's device has it.
             what = (device, item.statement, item.digest)
             if what not in self._whole:
-                await self._transfer(device, item)
+                await self._transfer(device, item, place)
                 self._whole.add(what)
 
     async def _tried(self, device: str, item: rows.File, work: Awaitable[None]) -> bool:
@@ -298,27 +307,35 @@ class BlobFetcher:
             return False
         return True
 
-    async def _transfer(self, device: str, item: rows.File) -> None:
+    async def _transfer(self, device: str, item: rows.File, place: AsyncExitStack) -> None:
+        """Fetch one file and make it durable: while the disk is waited for, the next one has its place."""
+        part = await self._whole_part(device, item)
+        try:
+            await place.aclose()
+            destination = self._journal.context.blobs.path(item.digest)
+            await trio.to_thread.run_sync(part.commit, destination, limiter=self._commits)
+        finally:
+            part.close()
+
+    async def _whole_part(self, device: str, item: rows.File) -> blob_protocol.Part:
         """Fetch one file; go on at its byte at once where another path to the device is left or found."""
         blobs = self._journal.context.blobs
-        part = blobs.part(item.digest, device)
+        path = blobs.part(item.digest, device)
         while True:
             await self._connect(device)
-            before = _size(part)
+            before = _size(path)
             try:
-                await blob_protocol.fetch(
+                return await blob_protocol.fetch_part(
                     self._host,
                     device,
                     statement_id=names.uuid_bytes(item.statement),
                     digest=item.digest,
                     size=item.size,
-                    destination=blobs.path(item.digest),
-                    part=part,
+                    path=path,
                     prepare=partial(blobs.destination, item.digest),
                 )
-                return
             except Unavailable:
-                if _size(part) <= before:
+                if _size(path) <= before:
                     raise
 
 

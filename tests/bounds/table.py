@@ -162,7 +162,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_yamux.window_budget,
         unit="bytes a device, on all its connections together",
-        held_in=("peer.mesh.guards.yamux_stream:SafeYamuxStream._buffer",),
+        held_in=("peer.mesh.guards.yamux_buffer:ReceivedBytes._pieces",),
         test="tests/mesh/test_memory.py::test_a_device_makes_us_hold_a_bounded_number_of_bytes",
     ),
     Row(
@@ -178,15 +178,15 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=noise_messages.MAX_RECEIVED,
         unit="bytes a connection",
-        held_in=("peer.mesh.guards.noise_messages:NoiseMessages._received",),
-        test="tests/mesh/test_noise_messages.py::test_no_more_is_held_than_a_read_and_a_message",
+        held_in=("bytes read of a connection",),
+        test="tests/mesh/test_noise_messages.py::test_no_more_is_held_than_a_read_may_return",
     ),
     Row(
         what="data for a peer that waits for its socket",
         whose="a peer",
         limit=_yamux.queued_data,
         unit="bytes a connection",
-        held_in=("peer.mesh.guards.yamux:SafeYamux._data",),
+        held_in=("peer.mesh.guards.yamux:SafeYamux._data", "peer.mesh.guards.yamux:SafeYamux._sending"),
         test="tests/mesh/test_yamux.py::test_small_writes_pass_bulk_on_the_same_connection",
     ),
     Row(
@@ -552,6 +552,14 @@ PEER: Final[tuple[Row, ...]] = (
         unit="files",
         held_in=("peer.node.delivery:BlobFetcher._one_by_one", "peer.node.delivery:BlobFetcher._whole"),
         test="tests/node/test_blob_fetcher.py::test_what_is_held_of_a_sender_does_not_grow_with_its_files",
+    ),
+    Row(
+        what="files of one peer that are open: coming, or waiting for the disk",
+        whose="a peer",
+        limit=delivery.FETCHES_PER_DEVICE,
+        unit="descriptors",
+        held_in=("file descriptors of parts",),
+        test="tests/node/test_blob_fetcher.py::test_files_come_while_the_disk_is_waited_for",
     ),
     Row(
         what="files that were fetched before anybody accepted them",

@@ -62,7 +62,7 @@ async def fill(muxed: SafeYamux, stream: SafeYamuxStream, size: int) -> None:
         many = min(left, max(1, 60_000 // len(one)))
         left -= many
         while not muxed.has_room:
-            await muxed.wait_for_room()
+            await trio.lowlevel.checkpoint()
         muxed.queue_data(b"", one * many)
     await trio.lowlevel.checkpoint()
 

@@ -85,6 +85,24 @@ async def test_deadlines_end_a_stream_that_stands_still() -> None:
                 await stream.write(b"more", deadline=1)
 
 
+async def test_what_came_before_a_stall_is_kept() -> None:
+    """A transfer goes on from there. Seen to fail with the reset before what was buffered had been taken."""
+
+    async def ten(stream: Stream) -> None:
+        await stream.write(b"0123456789", deadline=HANG)
+        await trio.sleep_forever()
+
+    async with two_hosts() as (ana, ben):
+        ben.handle("/test/ten/1", ten)
+        stream = await ana.open_stream(ben.peer_id, "/test/ten/1")
+        pieces = [await stream.read(1, deadline=HANG)]
+        with pytest.raises(StreamStalled):
+            await stream.gather(pieces, 1_000_000, deadline=0.5)
+        assert b"".join(pieces) == b"0123456789"
+        with pytest.raises(StreamEnded):
+            await stream.read(1, deadline=HANG)
+
+
 async def test_a_cancelled_write_ends_its_stream() -> None:
     """Seen to fail without the reset: the next frame was read as the rest of the cancelled one."""
     got: list[object] = []

@@ -315,6 +315,91 @@ async def test_a_window_has_a_largest_whatever_the_budget() -> None:
         assert [session.grow_window(size) for size in (400, 600, 1_000)] == [400, 400, 0]
 
 
+async def test_bulk_is_read_in_large_pieces_whatever_it_comes_in() -> None:
+    """Seen to fail with a reader that every frame wakes, and with one that waits for more than half of its window."""
+    size = 2_000_000
+    async with session_pair() as (dialled, accepted):
+        near, far = await opened(dialled, accepted)
+
+        async def send() -> None:
+            for _ in range(0, size, 1_000):
+                await near.write(bytes(1_000))
+            await near.close()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            got = [len(await far.read_much(1_000_000))]
+            while sum(got) < size:
+                got.append(len(await far.read_much(1_000_000)))
+        assert min(got[:-1]) >= INITIAL_WINDOW // 2
+        with pytest.raises(MuxedStreamEOF):
+            await far.read_much(1)
+
+
+async def test_what_came_before_the_end_is_read_and_then_the_end_is_said() -> None:
+    """Seen to fail where the end did not wake a reader that waits for more."""
+    async with session_pair() as (dialled, accepted):
+        near, far = await opened(dialled, accepted)
+        await near.write(b"the last bytes")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(near.close)
+            assert await far.read_much(1_000) == b"the last bytes"
+
+
+async def test_a_writer_of_bulk_is_woken_when_all_of_it_is_queued() -> None:
+    """And neither by each window nor by each few frames that the socket took. Seen to fail with a wait for each."""
+    async with session_pair() as (dialled, accepted):
+        near, far = await opened(dialled, accepted)
+        steps = 0
+
+        class Steps(trio.abc.Instrument):
+            def before_task_step(self, task: trio.lowlevel.Task) -> None:
+                nonlocal steps
+                steps += task.name == "writer of bulk"
+
+        trio.lowlevel.add_instrument(counter := Steps())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(near.write, bytes(8_000_000), name="writer of bulk")
+            await read_exactly(far, 8_000_000)
+        trio.lowlevel.remove_instrument(counter)
+        assert steps <= 5
+
+
+async def test_streams_that_write_have_their_turns() -> None:
+    """Seen to fail where a stream stayed first in the line until all of it was queued."""
+    async with session_pair(lockstep=True) as (dialled, accepted):
+        pairs = [await opened(dialled, accepted) for _ in range(3)]
+        for near, far in pairs:
+            near.window_updated(64_000_000)
+            far._receive_allowance += 64_000_000
+        got = [0, 0, 0]
+
+        async def read(number: int) -> None:
+            while True:
+                got[number] += len(await pairs[number][1].read(65536))
+
+        async with trio.open_nursery() as nursery:
+            for number, (near, _far) in enumerate(pairs):
+                nursery.start_soon(near.write, bytes(8_000_000))
+                nursery.start_soon(read, number)
+            await until(lambda: max(got) > 4_000_000)
+            assert min(got) > 3_000_000
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_write_that_was_cancelled_queues_nothing_more() -> None:
+    """Seen to fail where what it had left was kept: a frame went out after the reset."""
+    async with session_pair(lockstep=True) as (dialled, accepted):
+        near, far = await opened(dialled, accepted)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(near.write, bytes(8_000_000))
+                await until(lambda: far.buffered > 0)
+                scope.cancel()
+        near.window_updated(1_000_000)
+        assert not near.may_send
+
+
 async def test_small_writes_pass_bulk_on_the_same_connection() -> None:
     """The writer's queue is short and fair. Seen to fail with queued_data of 64 MB: it came after the bulk."""
     async with session_pair(lockstep=True) as (dialled, accepted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -83,15 +84,28 @@ async def settled() -> None:
         await trio.to_thread.run_sync(lambda: None)
 
 
+class InMemory:
+    """Stands in for a part that has come: its commit does what a test has it do."""
+
+    def __init__(self, commit: Callable[[], object] = lambda: None) -> None:
+        self._commit = commit
+
+    def commit(self, _destination: Path) -> None:
+        self._commit()
+
+    def close(self) -> None: ...
+
+
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
     """What was fetched, as (device, digest); every fetch succeeds."""
     fetched: list[tuple[str, bytes]] = []
 
-    async def fetch(_host: object, device: str, *, digest: bytes, **_: object) -> None:
+    async def fetch_part(_host: object, device: str, *, digest: bytes, **_: object) -> InMemory:
         fetched.append((device, digest))
+        return InMemory()
 
-    monkeypatch.setattr(blob_protocol, "fetch", fetch)
+    monkeypatch.setattr(blob_protocol, "fetch_part", fetch_part)
     return fetched
 
 
@@ -137,13 +151,14 @@ async def test_a_sender_that_stalls_holds_up_nobody_else(
     stalled: list[str] = []
     fetched: list[str] = []
 
-    async def fetch(_host: object, device: str, **_: object) -> None:
+    async def fetch_part(_host: object, device: str, **_: object) -> InMemory:
         if device == mallory:
             stalled.append(device)
             await trio.sleep_forever()
         fetched.append(device)
+        return InMemory()
 
-    monkeypatch.setattr(blob_protocol, "fetch", fetch)
+    monkeypatch.setattr(blob_protocol, "fetch_part", fetch_part)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recipient.puller().run)
         await until(lambda: len(fetched) == 3)
@@ -162,17 +177,52 @@ async def test_what_one_file_brings_to_light_does_not_end_the_node(
     recipient.awaits("alice", files=1)
     fetched: list[str] = []
 
-    async def fetch(_host: object, device: str, **_: object) -> None:
+    async def fetch_part(_host: object, device: str, **_: object) -> InMemory:
         if device == mallory:
             raise failure
         fetched.append(device)
+        return InMemory()
 
-    monkeypatch.setattr(blob_protocol, "fetch", fetch)
+    monkeypatch.setattr(blob_protocol, "fetch_part", fetch_part)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recipient.puller().run)
         await until(lambda: bool(fetched))
         await settled()
         assert recipient.asked[mallory] == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_files_come_while_the_disk_is_waited_for(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where a file keeps its place until it is durable, and where nothing bounds those that the disk is behind
+    with."""
+    recipient = Recipient(tmp_path, "alice")
+    recipient.awaits("alice", files=20)
+    coming: list[bytes] = []
+    came: list[bytes] = []
+    on, stored = trio.Event(), threading.Event()
+
+    async def fetch_part(_host: object, _device: str, *, digest: bytes, **_: object) -> InMemory:
+        coming.append(digest)
+        await on.wait()
+        came.append(digest)
+        return InMemory(stored.wait)
+
+    monkeypatch.setattr(blob_protocol, "fetch_part", fetch_part)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recipient.puller().run)
+        try:
+            await until(lambda: bool(coming))
+            await settled()
+            assert len(coming) == delivery.PULLS_PER_DEVICE
+            on.set()
+            await until(lambda: len(came) == delivery.FETCHES_PER_DEVICE)
+            await settled()
+            assert len(coming) == len(came) == delivery.FETCHES_PER_DEVICE
+        finally:
+            stored.set()
+        await until(lambda: len(came) == 20)
         nursery.cancel_scope.cancel()
 
 
@@ -187,19 +237,19 @@ async def test_what_is_held_of_a_sender_does_not_grow_with_its_files(
     going, tasks = trio.Event(), 0
     tried: list[bytes] = []
 
-    async def fetch(_host: object, _device: str, *, digest: bytes, **_: object) -> None:
+    async def fetch_part(_host: object, _device: str, *, digest: bytes, **_: object) -> None:
         tried.append(digest)
         await going.wait()
         raise Unavailable("broken off", fix="try again")
 
-    monkeypatch.setattr(blob_protocol, "fetch", fetch)
+    monkeypatch.setattr(blob_protocol, "fetch_part", fetch_part)
     fetcher = recipient.puller()
     async with trio.open_nursery() as nursery:
         tasks = trio.lowlevel.current_statistics().tasks_living
         nursery.start_soon(fetcher.run)
         await until(lambda: bool(tried))
         await settled()
-        assert trio.lowlevel.current_statistics().tasks_living <= tasks + delivery.PULLS_PER_DEVICE + 3
+        assert trio.lowlevel.current_statistics().tasks_living <= tasks + delivery.FETCHES_PER_DEVICE + 3
         going.set()
         await until(lambda: bool(fetcher._resting))
         for _ in range(20):

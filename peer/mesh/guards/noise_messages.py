@@ -16,10 +16,9 @@ from libp2p.security.noise.io import NoiseTransportReadWriter
 LENGTH_BYTES = 2
 MAX_PLAINTEXT = 65_535 - 16
 """Of one message: what its length can say, less the tag of Poly1305."""
-READ_AT_ONCE = 256 * 1024
-"""Bytes requested from the connection: a read returns what is there."""
-MAX_RECEIVED = READ_AT_ONCE + LENGTH_BYTES + 65_535
-"""Bytes held of a connection: a read, and a message of the largest size that it ended in the middle of."""
+MAX_RECEIVED = 256 * 1024
+"""Bytes held of a connection. A read requests what is missing of so many, which are whole messages of bulk: then the
+next one begins with a read of its own, and nothing is copied to put it together."""
 WITHOUT_PAUSE = 16
 """Messages handed out before other tasks have their turn: a peer may send thousands of empty ones by one write."""
 
@@ -37,8 +36,8 @@ class NoiseMessages(EncryptedMsgReadWriter):
         protocol = stock.noise_state.noise_protocol
         self._seal: Callable[[None, bytes | memoryview], bytes] = protocol.cipher_state_encrypt.encrypt_with_ad
         self._open: Callable[[None, bytes | memoryview], bytes] = protocol.cipher_state_decrypt.decrypt_with_ad
-        self._received = bytearray()
-        """At most MAX_RECEIVED bytes: a message that is not whole yet, and what came with its end."""
+        self._received = b""
+        """At most MAX_RECEIVED bytes: what was read last, after the part of a message that came before it."""
         self._taken = 0
         """Bytes of it that were handed out."""
         self._handed_out = 0
@@ -49,12 +48,12 @@ class NoiseMessages(EncryptedMsgReadWriter):
         if self._handed_out % WITHOUT_PAUSE == 0:
             await trio.lowlevel.checkpoint()
         while (message := self._next()) is None:
-            del self._received[: self._taken]
-            self._taken = 0
-            data = await self.conn.read(READ_AT_ONCE)
+            rest, self._taken = self._received[self._taken :], 0
+            self._received = rest
+            data = await self.conn.read(MAX_RECEIVED - len(rest))
             if not data:
                 return b""
-            self._received += data
+            self._received = rest + data if rest else data
         return message
 
     def _next(self) -> bytes | None:

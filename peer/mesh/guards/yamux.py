@@ -67,7 +67,8 @@ class SafeYamux(YamuxSession):
         self._control: deque[bytes] = deque()
         self._data: deque[tuple[bytes, memoryview | bytes]] = deque()
         self._queued_data = 0
-        self._room_waiters = trio.lowlevel.ParkingLot()
+        self._sending: dict[SafeYamuxStream, None] = {}
+        """Streams that have something to queue, in the order in which they have their turns."""
         self._writer_waits = trio.lowlevel.ParkingLot()
         self._closing = False
         self._scope = trio.CancelScope()
@@ -114,7 +115,6 @@ class SafeYamux(YamuxSession):
             self.forget(stream)
         self._backlog.clear()
         self._backlog_waiters.unpark_all()
-        self._room_waiters.unpark_all()
         # Suppressed: it is closed either way.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 2), suppress(Exception):
             await self.secured_conn.close()
@@ -201,6 +201,7 @@ class SafeYamux(YamuxSession):
             else:
                 self._share.outbound -= 1
             self._share.spare_window += stream.extra_window
+        self._sending.pop(stream, None)
 
     def grow_window(self, size: int) -> int:
         """Return how much a window of `size` bytes may grow now: as much again, the rest of the budget, or nothing."""
@@ -216,14 +217,26 @@ class SafeYamux(YamuxSession):
     @property
     def has_room(self) -> bool:
         """Whether another data frame may be queued."""
-        return self._queued_data < self.limits.queued_data or self.event_shutting_down.is_set()
+        return self._queued_data < self.limits.queued_data
 
-    async def wait_for_room(self) -> None:
-        """Wait until the writer took something from the queue; another waiter may have been quicker."""
-        await self._room_waiters.park()
+    def queue_frames_of(self, stream: SafeYamuxStream) -> None:
+        """Have a stream queue its frames, in turns with others, now and whenever the writer's queue has room.
+
+        No task but the writer runs for that: one that writes much is woken when all of it is queued.
+        """
+        self._sending.setdefault(stream)
+        self._give_turns()
+
+    def _give_turns(self) -> None:
+        while self._sending and self.has_room:
+            stream = next(iter(self._sending))
+            del self._sending[stream]
+            stream.queue_frames()
+            if stream.may_send:
+                self._sending[stream] = None  # behind the others
 
     def queue_data(self, header: bytes, data: memoryview | bytes) -> None:
-        """Queue one DATA frame. The caller looked at `has_room` without a checkpoint in between."""
+        """Queue one DATA frame, in the stream's turn."""
         self._data.append((header, data))
         self._queued_data += len(data)
         self._writer_waits.unpark_all()
@@ -254,7 +267,7 @@ class SafeYamux(YamuxSession):
             if size:
                 # Only now: what the socket has not taken yet still stands before whatever is queued next.
                 self._queued_data -= size
-                self._room_waiters.unpark_all()
+                self._give_turns()
 
     def _next_batch(self) -> tuple[bytes, int]:
         """Take all that is queued, control frames first; return it and the bytes of data in it.

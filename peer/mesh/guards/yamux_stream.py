@@ -14,6 +14,7 @@ import trio
 from libp2p.abc import IMuxedConn, IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
+from peer.mesh.guards.yamux_buffer import ReceivedBytes
 from peer.mesh.guards.yamux_header import INITIAL_WINDOW, MAX_FRAME_PAYLOAD, Flag, Kind, pack
 
 
@@ -26,15 +27,15 @@ class YamuxSession(IMuxedConn):
     @property
     @abstractmethod
     def has_room(self) -> bool:
-        """Whether the writer's queue takes another DATA frame."""
+        """Whether another data frame may be queued."""
 
     @abstractmethod
-    async def wait_for_room(self) -> None:
-        """Wait until the writer took something from the queue; another waiter may have been quicker."""
+    def queue_frames_of(self, stream: SafeYamuxStream) -> None:
+        """Have a stream queue its frames, in turns with others, now and whenever the writer's queue has room."""
 
     @abstractmethod
     def queue_data(self, header: bytes, data: memoryview | bytes) -> None:
-        """Queue one DATA frame. The caller looked at `has_room` without a checkpoint in between."""
+        """Queue one DATA frame, in the stream's turn."""
 
     @abstractmethod
     def queue_fin(self, stream_id: int) -> None:
@@ -73,7 +74,11 @@ class SafeYamuxStream(IMuxedStream):
         self._receive_allowance = INITIAL_WINDOW
         self._consumed = 0
         self._granted_at = trio.current_time()
-        self._buffer = bytearray()
+        self._buffer = ReceivedBytes()
+        self._unsent = memoryview(b"")
+        """What `write` was given and is not queued yet."""
+        self._wanted = 1
+        """Bytes that have to be buffered before a reader is woken."""
         self._fin_sent = False
         self._fin_received = False
         self._broken = False
@@ -85,37 +90,56 @@ class SafeYamuxStream(IMuxedStream):
 
     async def read(self, n: int | None = None) -> bytes:
         """Return between one and `n` bytes (all that is buffered if `n` is None or negative), waiting for the first."""
+        return await self._read(n, at_least=1)
+
+    async def read_much(self, n: int) -> bytes:
+        """Return `n` bytes in one piece, or fewer: half of the window, or what came before the peer's end.
+
+        Bulk is read in a few large pieces by that, however small those are in which it comes. Waiting for more than
+        half of the window could last for ever: so much is read before the peer is given window again.
+        """
+        return await self._read(n, at_least=min(n, self._receive_window // 2))
+
+    async def _read(self, n: int | None, *, at_least: int) -> bytes:
         await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._buffer:
+        parked = False
+        self._wanted = at_least
+        try:
+            while len(self._buffer) < at_least and not (self._broken or self._fin_received):
+                await self._readers.park()
+                parked = True
+        finally:
+            self._wanted = 1
+        if not self._buffer:
             if self._broken:
                 raise MuxedStreamReset("the stream was reset or its connection is gone")
-            if self._fin_received:
-                raise MuxedStreamEOF("the peer finished")
-            await self._readers.park()
-        data = self._take(len(self._buffer) if n is None or n < 0 else n)
+            raise MuxedStreamEOF("the peer finished")
+        data = self._buffer.take(len(self._buffer) if n is None or n < 0 else n)
         self._credit(len(data))
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if not parked:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return data
+
+    def take_buffered(self, n: int) -> bytes:
+        """Return up to `n` bytes of what is buffered, without waiting: what came before a read was cancelled."""
+        return self._buffer.take(n)
 
     async def write(self, data: bytes) -> None:
         """Hand `data` to the connection's writer, as fast as the peer's window and the writer's queue allow."""
-        view = memoryview(data)
         await trio.lowlevel.checkpoint()
-        while view.nbytes:
-            if self._broken:
-                raise MuxedStreamReset("the stream was reset or its connection is gone")
-            if self._fin_sent:
-                raise MuxedStreamError("the stream is closed for writing")
-            if self._send_window == 0:
-                await self._writers.park()
-            elif not self._session.has_room:
-                await self._session.wait_for_room()
-            else:
-                # No checkpoint between the checks above and here: window and queue are as just seen.
-                size = min(view.nbytes, self._send_window, MAX_FRAME_PAYLOAD)
-                self._send_window -= size
-                self._session.queue_data(pack(Kind.DATA, 0, self.stream_id, size), view[:size])
-                view = view[size:]
+        self._unsent = memoryview(data)
+        try:
+            while self._unsent.nbytes:
+                if self._broken:
+                    raise MuxedStreamReset("the stream was reset or its connection is gone")
+                if self._fin_sent:
+                    raise MuxedStreamError("the stream is closed for writing")
+                self._session.queue_frames_of(self)
+                if self._unsent.nbytes:
+                    # Until all of it is queued or the stream is over: room and window come without this task.
+                    await self._writers.park()
+        finally:
+            self._unsent = memoryview(b"")
 
     async def close(self) -> None:
         """Finish writing (FIN); reading goes on. Idempotent."""
@@ -157,6 +181,21 @@ class SafeYamuxStream(IMuxedStream):
     # --- what the connection calls; nothing here waits
 
     @property
+    def may_send(self) -> bool:
+        """Whether `write` has a frame left that the peer's window allows."""
+        return bool(self._unsent.nbytes and self._send_window) and not (self._broken or self._fin_sent)
+
+    def queue_frames(self) -> None:
+        """Queue frames of what `write` was given, as many as window and room allow; wake it when none are left."""
+        while self.may_send and self._session.has_room:
+            size = min(self._unsent.nbytes, self._send_window, MAX_FRAME_PAYLOAD)
+            self._send_window -= size
+            self._session.queue_data(pack(Kind.DATA, 0, self.stream_id, size), self._unsent[:size])
+            self._unsent = self._unsent[size:]
+        if not self._unsent.nbytes:
+            self._writers.unpark_all()
+
+    @property
     def buffered(self) -> int:
         """Bytes received and not yet read."""
         return len(self._buffer)
@@ -176,14 +215,16 @@ class SafeYamuxStream(IMuxedStream):
             self.break_off(drop=True)
             self._session.forget(self)
         if not self._broken and data:
-            self._buffer += data
-            self._readers.unpark_all()
+            self._buffer.append(data)
+            if len(self._buffer) >= self._wanted:
+                self._readers.unpark_all()
         return True
 
     def window_updated(self, delta: int) -> None:
         """Grow the send window by `delta` bytes, as the peer allows."""
         self._send_window = min(self._send_window + delta, 0xFFFF_FFFF)
-        self._writers.unpark_all()
+        if self._unsent.nbytes:
+            self._session.queue_frames_of(self)
 
     def fin_received(self) -> None:
         """Handle the peer's FIN."""
@@ -200,11 +241,6 @@ class SafeYamuxStream(IMuxedStream):
         self._writers.unpark_all()
 
     # --- internal
-
-    def _take(self, n: int) -> bytes:
-        data = bytes(memoryview(self._buffer)[:n])
-        del self._buffer[:n]
-        return data
 
     def _credit(self, size: int) -> None:
         """Give the peer window for what was read, in halves of the window; a fast reader's window doubles.
