@@ -102,7 +102,7 @@ async def test_who_is_removed_is_disconnected_with_their_pipes_and_nobody_else(l
                 assert (await near.closed())[0] == 1000, "the other end learns that it is over, as of any pipe"
                 async with relay.pipe(waiting.ticket) as late:
                     assert (await late.closed())[0] == 4404, "a ticket from before"
-                assert (await unjoined.closed())[0] == 4408
+                assert (await unjoined.closed())[0] in (4408, 4404), "whether it came before the change or after"
                 await to_carol.socket.send_message(b"still there")
                 assert await carols.socket.get_message() == b"still there"
                 assert await served(alice) and await served(carol)
