@@ -138,10 +138,10 @@ def people(folder: Path, *names: str) -> Iterator[tuple[Any, ...]]:
             person.db.close()
 
 
-def invite(inviter: Person, invited: Person, *, by_address: bool = True) -> str:
-    """Have an invitation arrive; return its token."""
-    made = inviter.step(lambda tx: inviting.invite(tx, invited.user))
-    invited.step(lambda tx: inviting.on_invitation(tx, made.row.raw))
+def invite(inviter: Person, invited: Person, *, by_address: bool = True, broker: str = "") -> str:
+    """Have an invitation arrive, by a broker; return its token."""
+    made = inviter.step(lambda tx: inviting.invite(tx, invited.user, broker=broker))
+    invited.step(lambda tx: inviting.on_invitation(tx, made.row.raw, broker=broker))
     if by_address:
         address = invitation_address.Address(
             "http://127.0.0.1", made.row.token, hashlib.sha256(made.row.raw).digest(), made.row.secret
@@ -168,9 +168,11 @@ def resigned(person: Person, raw: bytes, **changes: Any) -> bytes:
     return sign_by_device(dataclasses.replace(acceptance, **changes), person.context.identity.seed).raw
 
 
-def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_address: bool = True) -> str:
+def connect(
+    inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_address: bool = True, broker: str = ""
+) -> str:
     """Bring two strangers to a confirmed edge inviter → invited; return its id."""
-    token = invite(inviter, invited, by_address=by_address)
+    token = invite(inviter, invited, by_address=by_address, broker=broker)
     edge = invited.step(lambda tx: invitation_answers.accept(tx, token, scope))
     raw = edge.acceptance
     inviter.step(lambda tx: invitation_answers.on_answer(tx, raw))

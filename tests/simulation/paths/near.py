@@ -31,6 +31,9 @@ class SimulatedLan:
     def set_contacts(self, told: Iterable[tuple[str, bytes]], known: Mapping[str, bytes]) -> None:
         self._known = frozenset(known)
 
+    def set_on(self, on: bool) -> None:
+        """It is on."""
+
     def network_changed(self) -> None:
         """It looks all the time."""
 
@@ -84,5 +87,7 @@ class SimulatedLan:
         line = reach.line(name, other, "near", lambda: reach.near(name, other))
         nursery = reach.swarms[other].nursery
         assert nursery is not None
-        nursery.start_soon(theirs._host.serve, cast(Any, line.ends[1]), reach.device_of(name), "127.0.0.1")
+        reach.start_at(
+            other, nursery, theirs._host.serve, cast(Any, line.ends[1]), reach.device_of(name), "192.168.1.2"
+        )
         return line.ends[0]

@@ -23,8 +23,10 @@ import trio
 from peer.protocol.content import FileRef
 from peer.store import dispatches, outbox
 from tests.simulation.nodes import Node, People, opened_once
-from tests.simulation.paths import relays, swarm, virtual
+from tests.simulation.paths import broker, nat, relays, swarm, virtual
+from tests.simulation.paths.broker import SimulatedBroker
 from tests.simulation.paths.machine import Machine, Machines
+from tests.simulation.paths.nat import NATS, Nats
 from tests.simulation.paths.oracle import Oracle
 from tests.simulation.paths.reach import Reach
 from tests.simulation.paths.relays import SimulatedRelay
@@ -33,11 +35,13 @@ from tests.simulation.scenario import FINAL, HOUR, Play
 from tests.steps.people import START
 
 ORIGINS = ("https://r1.example", "https://r2.example")
+BROKERS = ("https://b1.example", "https://b2.example", "https://b3.example")
 SITES = ("", "", "home", "office")
 TROUBLES = (
     *("crash", "power", "sleep", "roam", "direct", "direct", "one way", "site", "isolated", "new network") * 2,
     *("relay", "relay without power", "withholds", "no relay", "pipe", "pipe", "pipe", "drop", "vanish") * 2,
-    *("broker", "flap", "disk", "clock", "moment") * 2,
+    *("broker", "silent broker", "forgets", "holds back", "no broker") * 2,
+    *("nat", "flap", "disk", "clock", "moment") * 2,
     "revoke",
 )
 CALM = 0.5 * HOUR
@@ -84,6 +88,8 @@ class PathPlay(Play):
         world = self.world = VirtualWorld(self.seed)
         self.random = world.random
         reach = self.reach = Reach(world)
+        reach.nats = Nats(reach)
+        reach.brokers = {url: SimulatedBroker(reach, url, ORIGINS) for url in BROKERS}
         async with trio.open_nursery() as nursery:
             everybody = Machines(world, self.folder, reach, nursery)
             self.oracle = Oracle(everybody)
@@ -91,12 +97,20 @@ class PathPlay(Play):
             with ExitStack() as stack:
                 stack.enter_context(opened_once())
                 stack.enter_context(swarm.installed(reach))
-                stack.enter_context(relays.reached(reach, everybody.routes))
+                stack.enter_context(relays.reached(reach))
+                stack.enter_context(broker.installed(reach))
+                stack.enter_context(nat.installed(reach))
                 stack.enter_context(self.oracle.transfers())
+                stack.enter_context(self.oracle.look_ups())
                 stack.enter_context(self._logged(faults))
                 try:
                     for origin in ORIGINS:
-                        reach.relays[origin] = SimulatedRelay(reach, origin, lambda: START + int(world.now * 1000))
+                        reach.relays[origin] = SimulatedRelay(
+                            reach,
+                            origin,
+                            lambda: START + int(world.now * 1000),
+                            frozenset(each.key.public for each in reach.brokers.values()),
+                        )
                         nursery.start_soon(reach.relays[origin].run)
                     self._set_up(everybody)
                     nursery.start_soon(world.drive)
@@ -147,13 +161,23 @@ class PathPlay(Play):
     # --- what happens
 
     def _set_up(self, everybody: People) -> None:
-        super()._set_up(everybody)
         assert isinstance(everybody, Machines)
+        super()._set_up(everybody)
         for pair in everybody.pairs.values():
             a, b = (each.name for each in pair)
             self.reach.direct |= set(self.random.choice([(), ((a, b),), ((b, a),), ((a, b), (b, a))]))
         for name in everybody.devices:
             self.reach.sites[name] = self.random.choice(SITES)
+
+    def _add(self, everybody: People, name: str) -> Node:
+        """Add somebody, who uses two or three of the brokers: so anybody has one in common with anybody."""
+        assert isinstance(everybody, Machines)
+        machine = everybody.machine(super()._add(everybody, name).name)
+        machine.use_brokers(
+            self.random.sample(BROKERS, self.random.choice([2, 2, 3])), chosen_relays=self.random.random() < 0.3
+        )
+        self.reach.nats.kind[name] = self.random.choice(NATS)
+        return machine
 
     def _file(self, sender: Node) -> FileRef:
         content = self.random.randbytes(int(10 ** self.random.uniform(5, 6.3)))
@@ -174,6 +198,7 @@ class PathPlay(Play):
     def _cause(self, what: str, one: Machine, other: Machine, much: float) -> None:
         reach, a, b = self.reach, one.name, other.name
         relay = reach.relays[ORIGINS[int(much * 1000) % len(ORIGINS)]]
+        a_broker = reach.brokers[BROKERS[int(much * 1000) % len(BROKERS)]]
         later = self.world.later
         match what:
             case "crash" | "power":
@@ -219,9 +244,22 @@ class PathPlay(Play):
                 reach.between(a, b, lambda line: line.cut())
             case "vanish":
                 reach.between(a, b, lambda line: setattr(line, "stale", True))
-            case "broker":
-                reach.broker_up = False
-                later(300 * much, self._broker_returns)
+            case "broker" | "silent broker":
+                a_broker.stop(silent=what != "broker")
+                later(10 ** (3 * much), a_broker.begin)
+            case "forgets":
+                a_broker.stop(silent=False)
+                later(60 * much, lambda: a_broker.begin(forgets=True))
+            case "holds back":
+                a_broker.hold_back(True)
+                later(600 * much, lambda: a_broker.hold_back(False))
+            case "no broker":
+                a_broker.unreached ^= {a}
+                a_broker.changed()
+            case "nat":
+                reach.move(a)
+                reach.nats.kind[a] = self.random.choice(NATS)
+                one.notices()
             case "flap":
                 for number in range(20):
                     later(number * 10 * much, lambda: self._cause("direct", one, other, much))
@@ -251,15 +289,15 @@ class PathPlay(Play):
 
         self.world.later(self.random.uniform(0, size / 150_000), cause)
 
-    def _broker_returns(self) -> None:
-        self.reach.broker_up = True
-        self.reach.changed()
-
     def _calm(self, everybody: People) -> None:
         """Everything works, but not every path exists: each pair has some."""
         assert isinstance(everybody, Machines)
         reach = self.reach
-        reach.broker_up = True
+        for each in reach.brokers.values():
+            each.unreached.clear()
+            each.hold_back(False)
+            if not each.up or each.silent:
+                each.begin()
         alive = self.random.choice([ORIGINS, ORIGINS[:1], ORIGINS[1:]])
         for origin, relay in reach.relays.items():
             relay.withholds = False

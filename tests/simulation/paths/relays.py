@@ -109,8 +109,10 @@ class Heard:
 class SimulatedRelay:
     """One relay at `origin`. `run` it in a task; `die` and `start` it at any time."""
 
-    def __init__(self, reach: Reach, origin: str, clock: Callable[[], int]) -> None:
+    def __init__(self, reach: Reach, origin: str, clock: Callable[[], int], brokers: frozenset[bytes]) -> None:
+        """`brokers`: the keys of those whose users it serves, besides whoever has SECRET."""
         self.reach, self.origin, self._clock = reach, origin, clock
+        self._admission = Admission(brokers=brokers, secret=SECRET)
         self.withholds = False
         """Takes connections, and passes on nothing of a pipe."""
         self.up = self.gone = False
@@ -123,7 +125,7 @@ class SimulatedRelay:
         if self.up or self.gone:
             return
         self.up = True
-        self.relay = Relay(self.origin, Admission(secret=SECRET), clock=self._clock)
+        self.relay = Relay(self.origin, self._admission, clock=self._clock)
         self.reach.changed()
 
     def die(self, *, powerless: bool) -> None:
@@ -193,16 +195,16 @@ class SimulatedRelay:
 
 
 @contextmanager
-def reached(reach: Reach, routes: dict[int, str]) -> Iterator[None]:
-    """Have relays be dialled on these networks. `routes`: id of a node's Route → whose node it is."""
+def reached(reach: Reach) -> Iterator[None]:
+    """Have relays be dialled on these networks."""
 
     async def open_websocket(
         _nursery: trio.Nursery, origin: str, path: str, *, route: Route, chosen: bool, max_message: int
     ) -> WebSocket:
-        assert chosen and max_message
+        assert max_message
         try:
             with trio.fail_after(OPENED_WITHIN):
-                return await reach.relays[origin].connect(routes[id(route)], path)
+                return await reach.relays[origin].connect(reach.who.get(), path)
         except (OSError, trio.TooSlowError) as error:
             raise Unavailable(f"can't reach relay {origin}", fix=NO_FIX) from error
 

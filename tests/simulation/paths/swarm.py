@@ -175,6 +175,9 @@ class SimulatedSwarm(GuardedSwarm):
                     del self.reach.swarms[self.name]
                 self.nursery.cancel_scope.cancel()
 
+    async def listen(self, *_addresses: Multiaddr) -> bool:
+        return True
+
     def register_notifee(self, notifee: INotifee) -> None:
         self._told.append(notifee)
 
@@ -191,7 +194,7 @@ class SimulatedSwarm(GuardedSwarm):
     def take_in(self, duplex: Duplex) -> None:
         """Serve a connection that somebody made to here."""
         assert self.nursery is not None
-        self.nursery.start_soon(self._serve, duplex)
+        self.reach.start_at(self.name, self.nursery, self._serve, duplex)
 
     async def _serve(self, duplex: Duplex) -> None:
         try:
@@ -309,6 +312,7 @@ def installed(reach: Reach) -> Iterator[None]:
     with (
         mock.patch("peer.mesh.host.GuardedSwarm", partial(SimulatedSwarm, reach)),
         mock.patch("peer.mesh.host._Host", SimulatedHost),
+        mock.patch("peer.mesh.host.expand_wildcard_address", lambda address: [address]),  # it looks at this machine
         mock.patch("peer.mesh.host.background_trio_service", lambda swarm: swarm.serving()),
     ):
         yield
