@@ -27,8 +27,8 @@ from rendezvous.relay_tokens import RelayKey
 from tests.simulation.paths.reach import Reach
 from tests.steps.people import START
 
-REANNOUNCE_AFTER: Final = (1500.0, 3600.0)
-"""Seconds."""
+REANNOUNCE_AFTER: Final = (2880.0, 4320.0)
+"""Seconds, as rendezvous/presence.py says."""
 
 
 class SimulatedBroker:
@@ -39,15 +39,17 @@ class SimulatedBroker:
         self.up, self.silent = True, False
         self.life = 0
         """How often it began anew, or came to be out of reach."""
+        self.processes = 0
+        """How often it ended or began: with its process its connections end."""
         self.unreached: set[str] = set()
         """Who cannot reach it."""
         self.key = RelayKey(url.encode().ljust(32, b"."))
-        self.announced: dict[str, tuple[str, SealedPresence]] = {}
-        """Device → (user, what it announced last)."""
+        self.announced: dict[str, SealedPresence] = {}
+        """User, each of whom has one device → what it announced last."""
         self.changed_at = 0.0
         self.first_at: dict[str, float] = {}
         """Device → since when it is announced here without a pause."""
-        self._held_back: dict[str, tuple[str, SealedPresence]] | None = None
+        self._held_back: dict[str, SealedPresence] | None = None
         self.news = trio.Event()
 
     @property
@@ -65,16 +67,18 @@ class SimulatedBroker:
         self.changed_at = trio.current_time()
         self.news.set()
         self.news = trio.Event()
-        self.reach.changed()
+        self.reach.changed(self.url)
 
     def stop(self, *, silent: bool) -> None:
         """Answer nothing from now on: `silent`, without a word."""
         self.up, self.silent = silent, silent
+        self.processes += not silent
         self.changed()
 
     def begin(self, *, forgets: bool = False) -> None:
         """Answer again. `forgets`: without anything that was announced before."""
         self.up, self.silent = True, False
+        self.processes += 1
         if forgets:
             self.announced.clear()
             self.first_at.clear()
@@ -85,10 +89,15 @@ class SimulatedBroker:
         self._held_back = dict(self.announced) if on else None
         self.changed_at = trio.current_time()
 
-    def of_user(self, user: str, now: int) -> list[SealedPresence]:
+    def now(self) -> int:
+        """Return milliseconds since the epoch."""
+        return START + int(self.reach.world.now * 1000)
+
+    def of_user(self, user: str) -> list[SealedPresence]:
         """Return what it says of a user's devices."""
         said = self.announced if self._held_back is None else self._held_back
-        return [found for whose, found in said.values() if whose == user and found.expires > now]
+        found = said.get(user)
+        return [found] if found is not None and found.expires > self.now() else []
 
 
 class SimulatedClient:
@@ -108,27 +117,27 @@ class SimulatedClient:
 
     async def put_presence(self, *, seq: int, expires: int, box: bytes) -> float:
         async with self._request():
-            device = self._author.device
-            known = self._broker.announced.get(device)
-            if known is not None and seq <= known[1].seq:
+            device, user = self._author.device, self._author.user_id
+            known = self._broker.announced.get(user)
+            if known is not None and seq <= known.seq:
                 raise Conflict("a newer announcement is known", fix=NO_FIX)
-            expires = min(expires, self._now() + MAX_TTL_MS)
+            expires = min(expires, self._broker.now() + MAX_TTL_MS)
             self._broker.first_at.setdefault(device, trio.current_time())
-            self._broker.announced[device] = (self._author.user_id, SealedPresence(device, seq, expires, box))
+            self._broker.announced[user] = SealedPresence(device, seq, expires, box)
         return self._reach.world.random.uniform(*REANNOUNCE_AFTER)
 
     async def withdraw_presence(self, *, seq: int) -> None:
         async with self._request():
-            self._broker.announced.pop(self._author.device, None)
+            self._broker.announced.pop(self._author.user_id, None)
 
     async def get_presence(self, user_id: str) -> list[SealedPresence]:
         found: list[SealedPresence] = []
         async with self._request():
-            found += self._broker.of_user(user_id, self._now())
+            found += self._broker.of_user(user_id)
         return found
 
     async def relays(self) -> RelayAccess:
-        expires = self._now() + TOKEN_LIFE_MS
+        expires = self._broker.now() + TOKEN_LIFE_MS
         async with self._request():
             token = self._broker.key.token(user_id=self._author.user_id, device=self._author.device, expires=expires)
         return RelayAccess(token, expires, self._broker._relays)
@@ -139,9 +148,6 @@ class SimulatedClient:
             pass
         return Invitations(version, False, [], [])
 
-    def _now(self) -> int:
-        return START + int(self._reach.world.now * 1000)
-
     @asynccontextmanager
     async def _request(self, wait: float = 0.0) -> AsyncIterator[None]:
         """Have the block be what the broker does. Raises Unreachable before it, or after."""
@@ -151,14 +157,16 @@ class SimulatedClient:
             await trio.sleep(latency)
             raise Unreachable("nothing listens there", fix=NO_FIX)
         where = self._where()
-        with trio.move_on_after(CONNECT_SECONDS if name in broker.unreached else ANSWER_SECONDS + wait):
+        longest = CONNECT_SECONDS if name in broker.unreached else ANSWER_SECONDS + wait
+        with trio.move_on_after(float("inf") if wait and reach.still else longest):
             await trio.sleep(latency)
             await reach.until(lambda: broker.for_(name))
             if wait:
-                with trio.move_on_after(wait * reach.patience):
-                    await broker.news.wait()
-                    if not broker.up:
-                        raise Unreachable("it has stopped", fix=NO_FIX)
+                process = broker.processes
+                with trio.move_on_after(float("inf") if reach.still else wait):
+                    while broker.processes == process:
+                        await broker.news.wait()
+                    raise Unreachable("it has stopped", fix=NO_FIX)
             yield
             await trio.sleep(latency)
             # What was on its way to where the machine was does not come to where it is.

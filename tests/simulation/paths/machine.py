@@ -51,11 +51,15 @@ class SimulatedStore:
             raise Unavailable("the disk is full", fix="free some space")
         with connection.writing(machine.person.db) as db:
             value = step(db)
-        await self._pause()
+        if not machine.reach.still:
+            await self._pause()
         return value
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        await self._pause()
+        if self._machine.reach.still:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._pause()
         return query(self._machine.person.db)
 
     async def _pause(self) -> None:
@@ -94,7 +98,7 @@ class Machine(Node):
         self.stepping: set[trio.CancelScope] = set()
         self.host: MeshHost | None = None
         self.network_stack: NetworkStack | None = None
-        self.settings = Settings()
+        self.settings = Settings(map_port="off")
         self.up = False
         self.noticed = 0.0
         """When it last saw another network, or that it slept."""
@@ -176,6 +180,7 @@ class Machine(Node):
             brokers=tuple(others),
             relays=tuple(self.reach.relays) if chosen_relays else (RELAYS_OF_BROKER,),
             relay_token=SECRET.decode() if chosen_relays else "",
+            map_port="off",
         )
 
     @property
@@ -217,12 +222,12 @@ class Machine(Node):
         reach.wakes[self.name] += 1
         for line in reach.lines:
             line.stale = line.stale or self.name in line.names
-        reach.changed()
+        reach.changed(self.name)
 
         def wake() -> None:
             reach.asleep.discard(self.name)
             reach.moved_at[self.name] = self.world.now
-            reach.changed()
+            reach.changed(self.name)
             self.notices()
 
         self.world.later(seconds, wake)
@@ -247,6 +252,7 @@ class Machines(Everybody):
         self.reach = reach
         self.nursery = nursery
         self.pairs: dict[frozenset[str], tuple[Machine, Machine]] = {}
+        self.of_user: dict[str, Machine] = {}
         self.met_at: dict[frozenset[str], set[str]] = {}
         """Pair → the brokers by which they found each other."""
 
@@ -263,6 +269,7 @@ class Machines(Everybody):
         machine = Machine(self, self.folder, name)
         self.devices[name] = machine
         self.names[machine.device] = name
+        self.of_user[machine.person.user] = machine
         self.reach.devices[machine.device] = name
         self.reach.move(name)
         return machine

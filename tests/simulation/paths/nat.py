@@ -24,7 +24,7 @@ from tests.simulation.paths.reach import Reach
 NATS: Final = ("independent", "independent", "refusing", "dependent", "firewall", "web only")
 """What may be between a machine and the internet. independent: a port is seen alike from everywhere (RFC 4787's
 endpoint-independent mapping), and what nobody asked for is dropped. refusing: the same, but that is refused. dependent:
-another port for each destination. firewall: no NAT, what nobody asked for is dropped. web only: relays, nothing else."""
+another port for each destination. firewall: no NAT, what nobody asked for is dropped. web only: nothing but relays."""
 PUNCHABLE: Final = frozenset({"independent", "refusing", "firewall"})
 FIRST_RETRANSMISSION: Final = 1.0
 """Seconds after which a kernel sends a SYN again that nobody answered; twice as long each further time (RFC 6298)."""
@@ -82,6 +82,8 @@ class Nats:
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
         self.kind: dict[str, str] = {}
+        self.met = 0
+        """How many pairs of dials met."""
         self._port = 20_000
         self._under_way: dict[tuple[Endpoint, Endpoint], Dial] = {}
         """(From where, to where), as both sides see it."""
@@ -118,6 +120,7 @@ class Nats:
                     line = reach.line(name, other, "punched", partial(reach.both_awake, name, other))
                     mine.end, theirs.end = line.ends
                     theirs.met.set()
+                    self.met += 1
                 if mine.end is not None:
                     return PunchedStream(mine.end)
                 if self._refuses(there):

@@ -43,6 +43,7 @@ class SimulatedLan:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look, host)
             self._reach.near_hosts[self._name] = self
+            self._reach.changed(self._name)
             try:
                 yield
             finally:
@@ -54,11 +55,17 @@ class SimulatedLan:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(self._reach.world.random.uniform(*BEACONS))
-                for device in sorted(self._known):
-                    other = self._reach.devices[device]
-                    if self._reach.near(self._name, other) and other in self._reach.near_hosts:
-                        self._seen[device] = self._reach.sites[self._name]
-                        nursery.start_soon(self._meet, host, device)
+                self._look_now(host, nursery)
+                if self._reach.still:
+                    near = [self._reach.devices[device] for device in self._known]
+                    await self._reach.disturbed(self._name, *near)
+
+    def _look_now(self, host: Host, nursery: trio.Nursery) -> None:
+        for device in sorted(self._known):
+            other = self._reach.devices[device]
+            if self._reach.near(self._name, other) and other in self._reach.near_hosts:
+                self._seen[device] = self._reach.sites[self._name]
+                nursery.start_soon(self._meet, host, device)
 
     async def _meet(self, host: Host, device: str) -> None:
         if self._reach.swarms[self._name].own.to_base58() > device:

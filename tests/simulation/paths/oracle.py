@@ -24,12 +24,16 @@ from peer.protocol.relays.rings import WINDOW_MS
 from peer.store import contacts, outbox
 from tests.simulation.paths.broker import SimulatedBroker, addresses_in
 from tests.simulation.paths.machine import Machine, Machines
+from tests.simulation.paths.still import LONGEST_WAIT
 
 LOOK: Final = 15.0
+STILL_LOOK: Final = 240.0
+"""Seconds between two looks: in a short play, and in a long one."""
 CONNECTED_WITHIN: Final = 240.0
 """For what waits, a path exists: a relay is tried again after a minute, a peer after 75 s, either may take 15 s."""
 BETTER_WITHIN: Final = WAITS[-1] + 30.0
 """On a relay, and a direct path exists: the longest wait, a dial, and a connection that lingers."""
+STILL_BETTER_WITHIN: Final = LONGEST_WAIT + 2 * STILL_LOOK
 WOKEN_WITHIN: Final = 120.0
 """The same once a machine has seen another network: a minute between two wakes, a dial, and what a broker is asked."""
 DELIVERED_WITHIN: Final = 600.0
@@ -52,6 +56,7 @@ class Oracle:
         self.faults: list[str] = []
         self.seen: Counter[str] = Counter()
         self.longest: dict[str, float] = {}
+        self._better_within = STILL_BETTER_WITHIN if self.reach.still else BETTER_WITHIN
         self.on_transfer: Callable[[str, int], None] = lambda _name, _size: None
         """Told of each transfer that begins: the name of its partial file, and how many bytes are to come."""
         self._since: dict[object, float] = {}
@@ -62,14 +67,29 @@ class Oracle:
 
     async def watch(self) -> None:
         """Look until cancelled."""
+        looks = 0
         while True:
-            await trio.sleep(LOOK)
+            await trio.sleep(STILL_LOOK if self.reach.still else LOOK)
             held: dict[object, float] = {}
+            concerned = self._concerned() if self.reach.still else set()
             for pair in self.everybody.pairs.values():
-                self._look_at(pair, held)
-            for machine in self.everybody.machines:
-                self._look_at_announcements(machine, held)
+                a, b = pair
+                if not self.reach.still or (a.name, b.device) in concerned or (b.name, a.device) in concerned:
+                    self._look_at(pair, held)
+            looks += 1
+            for number, machine in enumerate(self.everybody.machines):
+                if not self.reach.still or (number + looks // 4) % 10 == 0:  # four looks in a row at each tenth of them
+                    self._look_at_announcements(machine, held)
             self._since = held
+
+    def _concerned(self) -> set[tuple[str, str]]:
+        """Return (name, device) of all for whom something waits, or who are at a relay: nothing else has bounds."""
+        found = set()
+        for machine in self.everybody.machines:
+            if machine.host is not None:
+                devices = {*machine.host.relayed(), *outbox.waiting_devices(machine.person.db)}
+                found |= {(machine.name, device) for device in devices}
+        return found
 
     def _look_at(self, pair: Pair, held: dict[object, float]) -> None:
         a, b = pair
@@ -96,12 +116,16 @@ class Oracle:
                 began = since(("on a relay", one.name, other.name, one.life))
                 if direct:
                     both = max(began, min(direct))
-                    self._bound("at a relay though there is a direct path", one, other, (both, found), BETTER_WITHIN)
+                    self._bound(
+                        "at a relay though there is a direct path", one, other, (both, found), self._better_within
+                    )
                     if both < one.noticed and any(way in held for way in self._dialable_ways(one, other)):
                         self._bound("at a relay after a wake", one, other, (one.noticed, found), WOKEN_WITHIN)
                 if punchable is not None and punchable <= began:
                     # Later it is tried once an hour.
-                    self._bound("at a relay though the NATs let through", one, other, (began, found), BETTER_WITHIN)
+                    self._bound(
+                        "at a relay though the NATs let through", one, other, (began, found), self._better_within
+                    )
             waiting = outbox.next_for(one.person.db, other.device)
             if waiting is None:
                 continue
@@ -191,10 +215,8 @@ class Oracle:
             broker = self.reach.brokers[url]
             if not broker.for_(one.name):
                 continue
-            said = broker.announced.get(one.device)
-            if said is not None and set(addresses_in(said[1].box)) == {
-                each.partition("/p2p/")[0] for each in addresses
-            }:
+            told = broker.announced.get(one.person.user)
+            if told is not None and told.expires > broker.now() and set(addresses_in(told.box)) == set(addresses):
                 continue
             what = ("announced", url, broker.life, one.name, one.life, self.reach.wakes[one.name], addresses)
             held[what] = self._since.get(what, now)
@@ -207,9 +229,9 @@ class Oracle:
 
         async def watched(brokers: Brokers, user: str) -> dict[str, Announcement]:
             one = self.everybody.machine(self.reach.who.get())
-            other = next(each for each in self.everybody.machines if each.person.user == user)
+            other = self.everybody.of_user[user]
             began, lives = trio.current_time(), self._lives(one, other)
-            could = [broker for broker in self._settled(one, other, began) if other.device in broker.announced]
+            could = self._settled(one, other, began)
             found: dict[str, Announcement] | None = None
             try:
                 found = await presence_of(brokers, user)
@@ -234,6 +256,8 @@ class Oracle:
         for url in one.brokers:
             broker = self.reach.brokers[url]
             if not (url in other.brokers and broker.honest and broker.for_(one.name) and self._knows(one, other, url)):
+                continue
+            if not broker.of_user(other.person.user):
                 continue
             changed = max(broker.changed_at, broker.first_at.get(other.device, began), self.reach.moved_at[one.name])
             if changed < settled:

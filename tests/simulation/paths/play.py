@@ -23,7 +23,7 @@ import trio
 from peer.protocol.content import FileRef
 from peer.store import dispatches, outbox
 from tests.simulation.nodes import Node, People, opened_once
-from tests.simulation.paths import broker, nat, relays, swarm, virtual
+from tests.simulation.paths import broker, nat, relays, still, swarm, virtual
 from tests.simulation.paths.broker import SimulatedBroker
 from tests.simulation.paths.machine import Machine, Machines
 from tests.simulation.paths.nat import NATS, Nats
@@ -36,7 +36,6 @@ from tests.steps.people import START
 
 ORIGINS = ("https://r1.example", "https://r2.example")
 BROKERS = ("https://b1.example", "https://b2.example", "https://b3.example")
-SITES = ("", "", "home", "office")
 TROUBLES = (
     *("crash", "power", "sleep", "roam", "direct", "direct", "one way", "site", "isolated", "new network") * 2,
     *("relay", "relay without power", "withholds", "no relay", "pipe", "pipe", "pipe", "drop", "vanish") * 2,
@@ -44,6 +43,8 @@ TROUBLES = (
     *("nat", "flap", "disk", "clock", "moment") * 2,
     "revoke",
 )
+OF_ALL = frozenset({"relay", "relay without power", "withholds", "broker", "silent broker", "forgets", "holds back"})
+FEW = 3
 CALM = 0.5 * HOUR
 QUIET = 0.15 * HOUR
 """At the end of it, in which nobody does anything any more."""
@@ -63,6 +64,8 @@ class PathPlay(Play):
     dispatches: int = 8
     lifetimes: tuple[int, ...] = (120, 300, 600)
     looks_every: float = 60.0
+    still: bool = False
+    """Whether what cannot have changed is not asked for (still.py): for many people and a long time."""
     told: bool = False
     """Whether nodes' own log lines are kept too."""
     longest: dict[str, float] = field(default_factory=dict)
@@ -82,12 +85,14 @@ class PathPlay(Play):
 
     def _again(self) -> str:
         options = f"--people {self.count} --dispatches {self.dispatches} --hours {self.hours:g}"
+        options += " --still" * self.still
         return f"to play it again: make simulate-paths ARGS='{self.seed} {options} --troubles {self.troubles}'"
 
     async def _play(self, faults: list[str]) -> None:
         world = self.world = VirtualWorld(self.seed)
         self.random = world.random
         reach = self.reach = Reach(world)
+        reach.still = self.still
         reach.nats = Nats(reach)
         reach.brokers = {url: SimulatedBroker(reach, url, ORIGINS) for url in BROKERS}
         async with trio.open_nursery() as nursery:
@@ -100,6 +105,7 @@ class PathPlay(Play):
                 stack.enter_context(relays.reached(reach))
                 stack.enter_context(broker.installed(reach))
                 stack.enter_context(nat.installed(reach))
+                stack.enter_context(still.installed(reach))
                 stack.enter_context(self.oracle.transfers())
                 stack.enter_context(self.oracle.look_ups())
                 stack.enter_context(self._logged(faults))
@@ -127,6 +133,7 @@ class PathPlay(Play):
                 finally:
                     faults[:0] = self.oracle.faults
                     self.happened += self.oracle.seen
+                    self.happened["dials that met through NATs"] += reach.nats.met
                     self.longest |= self.oracle.longest
                     for machine in everybody.machines:
                         machine.up = False
@@ -167,7 +174,11 @@ class PathPlay(Play):
             a, b = (each.name for each in pair)
             self.reach.direct |= set(self.random.choice([(), ((a, b),), ((b, a),), ((a, b), (b, a))]))
         for name in everybody.devices:
-            self.reach.sites[name] = self.random.choice(SITES)
+            self.reach.sites[name] = self._site()
+
+    def _site(self) -> str:
+        """Return a local network, "" for none: about two people are on one."""
+        return self.random.choice(["", f"site {self.random.randrange(1 + self.count // 2)}"])
 
     def _add(self, everybody: People, name: str) -> Node:
         """Add somebody, who uses two or three of the brokers: so anybody has one in common with anybody."""
@@ -180,7 +191,7 @@ class PathPlay(Play):
         return machine
 
     def _file(self, sender: Node) -> FileRef:
-        content = self.random.randbytes(int(10 ** self.random.uniform(5, 6.3)))
+        content = self.random.randbytes(int(10 ** self.random.uniform(*((4, 5.7) if self.still else (5, 6.3)))))
         digest = hashlib.sha256(content).digest()
         sender.person.context.blobs.destination(digest).write_bytes(content)
         self._made[sender.name].add(digest.hex())
@@ -192,6 +203,8 @@ class PathPlay(Play):
         one, other = self.random.choice(pairs)[:: self.random.choice([1, -1])]
         much = self.random.random()
         what = self.random.choice(TROUBLES)
+        if what in OF_ALL and self.random.random() > FEW / self.count:
+            what = "roam"  # a relay dies no more often for all the people that it has
         self._note(what, f"{one.name} {other.name} {much:.3f}")
         self._cause(what, one, other, much)
 
@@ -209,26 +222,26 @@ class PathPlay(Play):
                 one.sleep(500 * much)
             case "roam":
                 reach.move(a)
-                reach.sites[a] = self.random.choice(SITES)
+                reach.sites[a] = self._site()
                 one.notices()
             case "new network":  # beside the one it has
                 reach.direct |= {(a, b), (b, a)}
-                reach.changed()
+                reach.changed(a, b)
                 one.notices()
             case "direct":
                 reach.direct ^= {(a, b), (b, a)}
-                reach.changed()
+                reach.changed(a, b)
             case "one way":
                 reach.direct ^= {(a, b)}
-                reach.changed()
+                reach.changed(a, b)
             case "site":
-                reach.sites[a] = reach.sites[b] = self.random.choice(SITES)
+                reach.sites[a] = reach.sites[b] = self._site()
                 for machine in (one, other):
                     reach.move(machine.name)
                     machine.notices()
             case "isolated":
-                reach.isolated ^= {self.random.choice(SITES)}
-                reach.changed()
+                reach.isolated ^= {reach.sites[a]}
+                reach.changed(*(name for name, site in reach.sites.items() if site == reach.sites[a]))
             case "relay" | "relay without power":
                 relay.die(powerless=what != "relay")
                 later(10 ** (3 * much), relay.start)
@@ -237,7 +250,7 @@ class PathPlay(Play):
                 later(300 * much, lambda: relay.withhold(False))
             case "no relay":
                 reach.no_relay ^= {(a, relay.origin)}
-                reach.changed()
+                reach.changed(a)
             case "pipe":
                 self.happened["pipes ended"] += relay.end_pipe(much)
             case "drop":
@@ -274,7 +287,7 @@ class PathPlay(Play):
 
     def _break_off(self, everybody: Machines, part: str, size: int) -> None:
         """Some transfers break while they run, if they take as long as most would."""
-        if self.random.random() < 0.5:
+        if self.random.random() < (0.97 if self.still else 0.5):
             return
         device = part.rpartition(".part")[0].rpartition(".")[2]
         here = Path(part).relative_to(self.folder).parts[0]

@@ -54,14 +54,33 @@ class Reach:
         """When somebody came to another address, or woke."""
         self.lines: list[Line] = []
         self.dials = 0
-        self.patience = 1.0
         self.changes = trio.lowlevel.ParkingLot()
         self._moves = 0
+        self._at: dict[str, str] = {}
+        """IP → who has it."""
+        self._watchers: dict[str, dict[trio.Event, None]] = {}
+        """Person or relay → who waits for a change there."""
+        self.still = False
+        """Nobody asks again and again what has not changed. See still.py."""
 
-    def changed(self) -> None:
-        """Let through what can go through now."""
+    def changed(self, *names: str) -> None:
+        """Let through what can go through now. `names`: of whom, people or relays, something has changed; or of all."""
         self.lines = [line for line in self.lines if not line.over]
         self.changes.unpark_all()
+        for name in names or list(self._watchers):
+            for event in self._watchers.get(name, ()):
+                event.set()
+
+    async def disturbed(self, *names: str) -> None:
+        """Wait until something has changed for one of these."""
+        event = trio.Event()
+        for name in names:
+            self._watchers.setdefault(name, {})[event] = None
+        try:
+            await event.wait()
+        finally:
+            for name in names:
+                del self._watchers[name][event]
 
     # --- tasks
 
@@ -85,15 +104,21 @@ class Reach:
         """Give somebody another address; what came over the one before is cut off, and nobody is told."""
         self._moves += 1
         self.moved_at[name] = self.world.now
+        if name in self.address:
+            del self._at[self.address[name].split("/")[2]]
         self.address[name] = f"/ip4/11.{self._moves >> 8 & 255}.{self._moves & 255}.1/tcp/{PORT}"
+        self._at[self.address[name].split("/")[2]] = name
         for line in self.lines:
             if name in line.names:
                 line.stale = True
-        self.changed()
+        self.changed(name)
 
     def whose(self, address: str) -> str | None:
-        """Return who has an address now."""
-        return next((name for name, each in self.address.items() if address.startswith(each)), None)
+        """Return who has an address now, by its IP."""
+        return self._at.get(address.split("/")[2])
+
+    def address_of(self, device: str) -> str:
+        return self.address[self.devices[device]]
 
     def device_of(self, name: str) -> str:
         return next(device for device, each in self.devices.items() if each == name)
@@ -144,7 +169,7 @@ class Reach:
         for line in self.lines:
             if set(line.names) == {a, b}:
                 what(line)
-        self.changed()
+        self.changed(a, b)
 
     def kill(self, name: str, *, powerless: bool) -> None:
         """End every connection of somebody's process; without power nobody hears of it."""
@@ -153,4 +178,4 @@ class Reach:
                 if at == name:
                     line.stale = line.stale or powerless
                     end.end()
-        self.changed()
+        self.changed(name)

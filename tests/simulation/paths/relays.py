@@ -21,11 +21,13 @@ from rendezvous.relay.admission import Admission
 from rendezvous.relay.connection import STOPS, Connection
 from rendezvous.relay.control import serve_control
 from rendezvous.relay.handshakes import Handshake
+from rendezvous.relay.limits import RelayLimits
 from rendezvous.relay.pipes import serve_pipe
 from rendezvous.relay.relay import Relay
 from tests.simulation.paths.lines import Broken, End
 from tests.simulation.paths.reach import Reach
 
+STILL = RelayLimits(ping_seconds=1e6, silence_seconds=1e7, pipe_idle_seconds=1e7)
 SECRET = b"of the relays in the simulation, long enough"
 
 
@@ -117,6 +119,7 @@ class SimulatedRelay:
         """Takes connections, and passes on nothing of a pipe."""
         self.up = self.gone = False
         """`gone`: it does not return."""
+        self.limits = RelayLimits() if not reach.still else STILL
         self._nursery: trio.Nursery | None = None
         self.start()
 
@@ -125,8 +128,8 @@ class SimulatedRelay:
         if self.up or self.gone:
             return
         self.up = True
-        self.relay = Relay(self.origin, self._admission, clock=self._clock)
-        self.reach.changed()
+        self.relay = Relay(self.origin, self._admission, limits=self.limits, clock=self._clock)
+        self.reach.changed(self.origin)
 
     def die(self, *, powerless: bool) -> None:
         """End the process, and every connection with it."""
@@ -138,7 +141,7 @@ class SimulatedRelay:
 
     def withhold(self, on: bool) -> None:
         self.withholds = on
-        self.reach.changed()
+        self.reach.changed(self.origin)
 
     def end_pipe(self, which: float) -> bool:
         """End one pipe, one that carries something if there is one. `which`: 0 … 1."""
