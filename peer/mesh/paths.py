@@ -40,6 +40,8 @@ class PathKeeper:
         self._host = host
         self._addresses = addresses
         self._news = trio.Event()
+        self._connected = trio.Event()
+        """There may be a connection beside another one."""
         self._wakes: dict[str, trio.Event] = {}
         """Device that is reached through a relay → a reason not to wait any longer."""
         host.on_connected(self._on_connected)
@@ -64,11 +66,16 @@ class PathKeeper:
         if (wake := self._wakes.get(device)) is not None:
             wake.set()
         self._news.set()
+        self._connected.set()
 
     async def _close_spares(self) -> None:
         while True:
-            await trio.sleep(self._spare)
-            self._host.ways.close_spares()
+            await self._connected.wait()
+            self._connected = trio.Event()
+            left = True
+            while left:
+                await trio.sleep(self._spare)
+                left = self._host.ways.close_spares()
 
     async def _improve(self, device: str) -> None:
         """Attempt until there is a direct path, or no relayed one any more."""

@@ -89,20 +89,24 @@ class Ways:
                 if not is_direct(connection):
                     ours(connection.muxed_conn).abort()
 
-    def close_spares(self) -> None:
+    def close_spares(self) -> bool:
         """End connections to peers that have better or newer ones, if nothing used them now nor at the last call.
+
+        Return whether there are any that a later call may end.
 
         Both ends dial after a wake, and so two or three may come about. Only one of the two ends them, by their ids:
         each of the two could mean another one.
         """
-        found = set[INetConn]()
+        found, left = set[INetConn](), False
         for peer_id in {connection.muxed_conn.peer_id for connection in self._swarm.get_connections()}:
             if self._swarm.get_peer_id().to_bytes() < peer_id.to_bytes():
                 spares = self._swarm.live(peer_id.to_base58())[:-1]
+                left = left or bool(spares)
                 found.update(each for each in spares if not ours(each.muxed_conn).streams)
         for connection in found & self._spares:
             ours(connection.muxed_conn).abort()
         self._spares = found - self._spares
+        return left
 
     def give_up(self) -> None:
         """End the dials under way: they belong to a network that is gone."""

@@ -30,6 +30,7 @@ from peer.client import http
 from peer.dispatches import reports, retention
 from peer.machine import disguises, log_file, looking, mcp_servers, settings
 from peer.machine.toolchains import values as toolchain_values
+from peer.mesh import dialing
 from peer.mesh.blobs import BlobLimits
 from peer.mesh.courier import driver, wire
 from peer.mesh.courier.limits import CourierLimits
@@ -1975,6 +1976,14 @@ PERSON: Final[tuple[Row, ...]] = (
         unit="of each, dispatches and calls",
         held_in=("mcp_plugin.announce:Announcements._done", "mcp_plugin.announce:Announcements._seen"),
         test="tests/mcp_plugin/plugin/test_announce.py::test_so_many_dispatches_and_calls_are_looked_at",
+    ),
+    Row(
+        what="addresses that were parsed",
+        whose="a peer",
+        limit=dialing._over_tcp.cache_parameters()["maxsize"],
+        unit="addresses",
+        held_in=("peer.mesh.dialing:_over_tcp",),
+        test="tests/mesh/test_dialing.py::test_addresses_that_were_parsed_are_forgotten_when_there_are_many",
     ),
     Row(
         what="fingerprints that were computed",

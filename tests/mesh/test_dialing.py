@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multiaddr import Multiaddr
 
+from peer.mesh import dialing
 from peer.mesh.dialable import Surroundings, surroundings
 from peer.mesh.dialing import MAX_ADDRESSES, STAGGER, DialBudget, race, typed_address, usable
 from peer.mesh.host import MeshHost, MeshLimits
@@ -196,6 +197,15 @@ async def test_when_an_address_is_dialled_says_nothing_of_the_others(autojump_cl
     with trio.move_on_after(60):
         await race(dial, addresses)
     assert began == pytest.approx([number * STAGGER for number in range(6)])
+
+
+def test_addresses_that_were_parsed_are_forgotten_when_there_are_many() -> None:
+    most = dialing._over_tcp.cache_parameters()["maxsize"]
+    assert most is not None
+    peer_id = make_host().peer_id
+    found = usable((f"/ip4/8.8.{n >> 8}.{n & 255}/tcp/1" for n in range(most + 10)), peer_id, lambda _ip: True)
+    assert len(found) == MAX_ADDRESSES
+    assert dialing._over_tcp.cache_info().currsize == most
 
 
 def test_dials_of_a_party_are_counted_within_a_minute() -> None:

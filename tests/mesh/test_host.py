@@ -33,6 +33,7 @@ from peer.mesh import listening
 from peer.mesh.guards.swarm import SwarmLimits, ours
 from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.host import MULTISTREAM, MeshHost, MeshLimits
+from peer.mesh.paths import PathKeeper
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import Conflict, Unavailable
 from tests.conftest import HANG
@@ -449,7 +450,7 @@ async def test_a_connection_that_a_newer_one_replaced_is_ended_by_one_side_once_
         one, other = sorted((ana, ben), key=lambda host: ID.from_base58(host.peer_id).to_bytes())
         for _ in range(3):
             other.ways.close_spares()
-        one.ways.close_spares()
+        assert one.ways.close_spares() and not other.ways.close_spares()
         await trio.testing.wait_all_tasks_blocked()
         assert len(ana._swarm.live(ben.peer_id)) == 3
         one.ways.close_spares()
@@ -460,7 +461,25 @@ async def test_a_connection_that_a_newer_one_replaced_is_ended_by_one_side_once_
         for _ in range(2):
             one.ways.close_spares()
         await until(lambda: len(ben._swarm.live(ana.peer_id)) == 1 == len(ana._swarm.live(ben.peer_id)))
+        assert not one.ways.close_spares()
         assert await answers(ana, ben.peer_id)
+
+
+async def test_connections_that_newer_ones_replaced_are_looked_for_after_each_new_one() -> None:
+    """Seen to fail where only the first ones are."""
+    async with two_hosts() as (ana, ben):
+        one, other = sorted((ana, ben), key=lambda host: ID.from_base58(host.peer_id).to_bytes())
+
+        async def nowhere(_device: str) -> list[str]:
+            return []
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(PathKeeper(one, nowhere, spare=0.05).run)
+            for _ in range(2):
+                await one._swarm.dial_addr(Multiaddr(other.addresses()[0]), ID.from_base58(other.peer_id))
+                await until(lambda: len(one._swarm.live(other.peer_id)) == 2)
+                await until(lambda: len(one._swarm.live(other.peer_id)) == 1)
+            nursery.cancel_scope.cancel()
 
 
 async def test_both_sides_dialling_at_once_breaks_nothing() -> None:

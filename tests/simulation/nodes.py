@@ -65,6 +65,9 @@ class Node(Device):
         self.network = network
         self.clock = SkewedClock(network.world)
         self.person = Person(folder, name, self.clock, seed=name)
+        # A process that dies rolls back what it had not committed; nothing here cuts the power of a disk.
+        self.person.db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self.person.db.execute("PRAGMA journal_mode = MEMORY")
         self.up = True
         self.trusted_by: list[Node] = []
         """Whom it may send to."""

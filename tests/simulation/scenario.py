@@ -68,7 +68,7 @@ class Play:
     # --- what happens
 
     def _set_up(self, everybody: People) -> None:
-        nodes = [everybody.add(f"p{number}") for number in range(self.count)]
+        nodes = [self._add(everybody, f"p{number}") for number in range(self.count)]
         for number, node in enumerate(nodes):
             # Everybody knows the next few, so that there are not as many pairs as there are people squared.
             for distance in range(1, min(4, self.count)):
@@ -79,6 +79,9 @@ class Play:
             self.world.at(self.random.uniform(0, end * 0.7), lambda: self._send(nodes))
         for _ in range(self.troubles):
             self.world.at(self.random.uniform(0, end * 0.9), lambda: self._trouble(everybody))
+
+    def _add(self, everybody: People, name: str) -> Node:
+        return everybody.add(name)
 
     def _send(self, nodes: list[Node]) -> None:
         sender = self.random.choice(nodes)

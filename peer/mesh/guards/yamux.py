@@ -398,5 +398,9 @@ class SafeYamux(YamuxSession):
             if now >= due:
                 self._ping()
                 continue
-            with trio.CancelScope(deadline=min(due, ends)) as self._nap:
-                await trio.sleep_forever()
+            await self._sleep_until(min(due, ends))
+
+    async def _sleep_until(self, deadline: float) -> None:
+        """Sleep until then, or until `_nap` is cancelled."""
+        with trio.CancelScope(deadline=deadline) as self._nap:
+            await trio.sleep_forever()

@@ -313,11 +313,12 @@ class Relays:
             self._changed()
 
     async def _until_idle(self, kept: _Kept) -> None:
-        while True:
+        """Give a contact's relay up once it is idle. One that has become this device's own stays that."""
+        while not kept.own:
             left = kept.rung + self.limits.idle - trio.current_time()
-            if left <= 0 and not kept.own:
+            if left <= 0:
                 kept.scope.cancel()
-            await trio.sleep(max(left, self.limits.idle / 10))
+            await trio.sleep(max(left, 0.0))
 
     def _changed(self) -> None:
         for listener in self._on_changed:

@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--dispatches", type=int, default=8)
     parser.add_argument("--hours", type=float, default=0.25)
     parser.add_argument("--troubles", type=int, default=15)
+    parser.add_argument("--still", action="store_true", help="leave out what cannot have changed: for long plays")
     parser.add_argument("--log", action="store_true", help="with what the nodes themselves log")
     given = parser.parse_args()
     total: Counter[str] = Counter()
@@ -35,14 +36,22 @@ def main() -> None:
     failed = []
     began = time.monotonic()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # trio leaves many cycles, and each look for them costs a tenth of the time
+    # Trio leaves many cycles, and each look for them costs a tenth of the time: more, the more people there are.
+    gc.set_threshold(50_000 * max(1, given.people // 20), 20, 50)
     for seed in range(given.seed, (given.last or given.seed) + 1):
         if seed % 100 == 0 and given.last is not None:
             sys.stdout.write(f"seed {seed}\n")
             sys.stdout.flush()
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
             play = PathPlay(
-                seed, Path(folder), given.people, given.dispatches, given.hours, given.troubles, told=given.log
+                seed,
+                Path(folder),
+                given.people,
+                given.dispatches,
+                given.hours,
+                given.troubles,
+                still=given.still,
+                told=given.log,
             )
             try:
                 total += play.run()

@@ -1,4 +1,4 @@
-"""A person's node on paths: wired as peer/node/node.py does it, of the real classes; its process dies and begins anew.
+"""A person's node on paths: the NetworkStack of a real one on simulated networks; its process dies and begins anew.
 
 What a person and their agents do is the other simulation's (tests/simulation/nodes.py), as are clocks and disks.
 """
@@ -7,39 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
 import trio
 
-from peer.broker.brokers import Brokers
+from peer.machine.broker_list import BrokerSignIn
 from peer.machine.networks import NetworkWatch
+from peer.machine.settings import RELAYS_OF_BROKER, Settings
 from peer.machine.supervision import supervise
-from peer.mesh import blobs as blob_protocol
-from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.mesh.lan import Lan
-from peer.mesh.paths import PathKeeper
-from peer.mesh.peer_record import Announcement
-from peer.mesh.port_mapping import PortMapper
-from peer.mesh.relays import Relays, Route
 from peer.node.deadlines import Deadlines
-from peer.node.delivery import BlobFetcher, Hellos, Receiver, StoredOutbox
-from peer.node.people import AddressBook, Admission, People
-from peer.node.waking import Waking
+from peer.node.network_stack import NetworkStack
 from peer.protocol.errors import Unavailable
 from peer.steps import running
-from peer.steps.effects import DeadlineSet, Effect, FetchFiles, PeopleChanged, StopRun, StopRunsOfEdge, Wake
+from peer.steps.effects import DeadlineSet, Effect, Effects, StopRun, StopRunsOfEdge
 from peer.steps.journal import Journal
-from peer.store import connection, outbox
+from peer.store import connection
 from peer.store.database import Store
 from tests.simulation.nodes import SCOPE, Node
 from tests.simulation.nodes import People as Everybody
-from tests.simulation.paths.broker import SimulatedBroker
 from tests.simulation.paths.near import SimulatedLan
-from tests.simulation.paths.reach import Reach
+from tests.simulation.paths.reach import PORT, Reach
 from tests.simulation.paths.relays import SECRET
 from tests.simulation.paths.virtual import VirtualWorld
 from tests.steps.people import connect
@@ -60,11 +51,15 @@ class SimulatedStore:
             raise Unavailable("the disk is full", fix="free some space")
         with connection.writing(machine.person.db) as db:
             value = step(db)
-        await self._pause()
+        if not machine.reach.still:
+            await self._pause()
         return value
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        await self._pause()
+        if self._machine.reach.still:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._pause()
         return query(self._machine.person.db)
 
     async def _pause(self) -> None:
@@ -91,12 +86,6 @@ class Watch:
         await trio.sleep_forever()
 
 
-class NoPorts:
-    """In place of the port mapper: there is no router."""
-
-    def network_changed(self) -> None: ...
-
-
 class Machine(Node):
     """`up`: its process runs. Everything below `_run` ends with it."""
 
@@ -108,6 +97,8 @@ class Machine(Node):
         self.person.context = dataclasses.replace(self.person.context, store=store)
         self.stepping: set[trio.CancelScope] = set()
         self.host: MeshHost | None = None
+        self.network_stack: NetworkStack | None = None
+        self.settings = Settings(map_port="off")
         self.up = False
         self.noticed = 0.0
         """When it last saw another network, or that it slept."""
@@ -134,7 +125,7 @@ class Machine(Node):
         self.up = False
         self.life += 1
         self.runs.clear()
-        self.host = None
+        self.host = self.network_stack = None
         self.reach.kill(self.name, powerless=powerless)
         for scope in tuple(self.stepping):
             scope.cancel()
@@ -148,6 +139,7 @@ class Machine(Node):
     async def _live(self) -> None:
         await self._over.wait()
         self._over = trio.Event()
+        self.reach.begin(self.name)
         try:
             with trio.CancelScope() as self._scope:
                 await self._run()
@@ -156,98 +148,49 @@ class Machine(Node):
 
     async def _run(self) -> None:
         """As Node.running."""
-        context, everybody, life = self.person.context, self.everybody, self.life
-        journal = Journal(context, lambda effects: self._apply(list(effects)))
-        self._admission = admission = Admission(context)
-        route = Route(proxy=lambda _host, _port: "", trusted=ssl.create_default_context)
-        everybody.routes[id(route)] = self.name
-        identity = context.identity
-        self.relays = relays = Relays(
-            seed=identity.seed,
-            device=identity.device,
-            sealing_key=identity.sealing_key,
-            route=route,
-            clock=self.clock,
-        )
-        lan = cast(Lan, SimulatedLan(self.reach, self.name))
-        host = MeshHost(
-            identity.seed,
-            listen=[],
-            admits=admission.admits,
-            expects=admission.expects,
-            party=admission.user_of,
-            typed=admission.typed_of,
-            relays=relays,
-            lan=lan,
-        )
-        simulated = SimulatedBroker(
-            self.reach, self.name, everybody.records, lambda: [*host.addresses(), *relays.addresses()]
-        )
-        brokers = cast(Brokers, simulated)
-        addresses = AddressBook(context, simulated.presence_of)
-        simulated.on_presence(addresses.remember)
-        self.keeper = keeper = PathKeeper(host, addresses.of)
-        receiver = Receiver(journal)
-        greetings = Hellos(journal, tuple)
-        self._courier = courier = Courier(
-            host,
-            outbox=StoredOutbox(journal),
-            receive=receiver.receive,
-            addresses=addresses.of,
-            hello=greetings.own,
-            on_hello=greetings.take,
+        life = self.life
+        journal = Journal(self.person.context, lambda effects: self._apply(list(effects)))
+        self._deadlines = Deadlines(journal)
+        stack = self._stack = NetworkStack(
+            journal,
+            [f"/ip4/0.0.0.0/tcp/{PORT}"],
+            lambda: self.settings,
+            lambda _broker, _token: None,
+            people_changed=lambda: None,
+            lan=cast(Lan, SimulatedLan(self.reach, self.name)),
+            watch=lambda changed, woke: cast(NetworkWatch, Watch(changed, woke)),
             jitter=self.world.random.random,
         )
-        self._people = people = People(admission, host, relays, lan, courier, brokers, addresses, announce=lambda: None)
-        self._fetcher = fetcher = BlobFetcher(journal, host, people.connect)
-        self.waking = waking = Waking(
-            host=host,
-            relays=relays,
-            paths=keeper,
-            ports=cast(PortMapper, NoPorts()),
-            lan=lan,
-            courier=courier,
-            fetcher=fetcher,
-            brokers=brokers,
-            devices=lambda: admission.devices,
-            waiting=lambda: journal.read(outbox.waiting_devices),
-            watch=lambda changed, woke: cast(NetworkWatch, Watch(changed, woke)),
-        )
-        self._deadlines = deadlines = Deadlines(journal)
-        blob_protocol.serve(host, receiver.lookup)
-        simulated.on_return(waking.broker_returned)
-        relays.on_changed(simulated.look)
-
-        def on_connected(device: str) -> None:
-            fetcher.on_connected(device)
-            people.on_connected(device)
-
-        host.on_connected(on_connected)
-
         self.step(running.interrupt_all)
-        await greetings.renew()
-        await admission.refresh()
-        relays.set_contacts(admission.keys)
-        lan.set_contacts(admission.readers, admission.keys)
-        relays.set_relays(chosen=list(self.reach.relays), named=[], token=b"", secret=SECRET)
-        async with host.running(), trio.open_nursery() as nursery:
-            nursery.start_soon(supervise, "people", people.run)
-            nursery.start_soon(supervise, "files", fetcher.run)
-            nursery.start_soon(supervise, "deadlines", deadlines.run)
-            nursery.start_soon(simulated.run, identity.device, identity.user_id)
-            nursery.start_soon(supervise, "paths", keeper.run)
-            async with courier.running():
-                await waking.greet()
-                nursery.start_soon(supervise, "waking", waking.run)
+        await stack.prepare()
+        async with stack.host.running(), trio.open_nursery() as nursery:
+            stack.start(nursery)
+            nursery.start_soon(supervise, "deadlines", self._deadlines.run)
+            async with stack.exchanging(nursery):
                 if life == self.life:
-                    self.host = host
+                    self.host, self.network_stack = stack.host, stack
                 await trio.sleep_forever()
+
+    def use_brokers(self, urls: Sequence[str], *, chosen_relays: bool) -> None:
+        """Be signed in at these. `chosen_relays`: and at relays that this person chose, not those of brokers."""
+        first, *others = (BrokerSignIn(url=url, token="t") for url in urls)
+        self.settings = Settings(
+            broker=first.url,
+            token=first.token,
+            brokers=tuple(others),
+            relays=tuple(self.reach.relays) if chosen_relays else (RELAYS_OF_BROKER,),
+            relay_token=SECRET.decode() if chosen_relays else "",
+            map_port="off",
+        )
+
+    @property
+    def brokers(self) -> list[str]:
+        return [each.url for each in self.settings.sign_ins]
 
     # --- what follows a step
 
     def _apply(self, effects: Sequence[Effect]) -> None:
         """As Node._apply."""
-        woken = [effect.device for effect in effects if isinstance(effect, Wake)]
         for effect in effects:
             match effect:
                 case StopRun(dispatch_id):
@@ -256,17 +199,11 @@ class Machine(Node):
                     for dispatch_id in list(self.runs):
                         if self.person.row(dispatch_id).edge_id == edge_id:
                             self._stop(dispatch_id)
-                case FetchFiles():
-                    self._fetcher.wake()
                 case DeadlineSet(at):
                     self._deadlines.consider(at)
                 case _:
                     pass
-        if PeopleChanged() in effects:
-            self._people.changed(frozenset(woken))
-        else:
-            for device in woken:
-                self._courier.wake(device)
+        self._stack.apply(Effects(effects))
 
     def expire(self) -> None:
         """Deadlines do it."""
@@ -285,11 +222,12 @@ class Machine(Node):
         reach.wakes[self.name] += 1
         for line in reach.lines:
             line.stale = line.stale or self.name in line.names
-        reach.changed()
+        reach.changed(self.name)
 
         def wake() -> None:
             reach.asleep.discard(self.name)
-            reach.changed()
+            reach.moved_at[self.name] = self.world.now
+            reach.changed(self.name)
             self.notices()
 
         self.world.later(seconds, wake)
@@ -298,9 +236,9 @@ class Machine(Node):
         """See some time later that the networks are others than before, or that it slept."""
 
         def notice() -> None:
-            if self.host is not None:
+            if self.network_stack is not None:
                 self.noticed = self.world.now
-                self.waking.wake()
+                self.network_stack.waking.wake()
 
         if self.up:
             self.soon(notice)
@@ -313,9 +251,10 @@ class Machines(Everybody):
         super().__init__(world, folder)
         self.reach = reach
         self.nursery = nursery
-        self.records: dict[str, tuple[str, Announcement]] = {}
-        self.routes: dict[int, str] = {}
         self.pairs: dict[frozenset[str], tuple[Machine, Machine]] = {}
+        self.of_user: dict[str, Machine] = {}
+        self.met_at: dict[frozenset[str], set[str]] = {}
+        """Pair → the brokers by which they found each other."""
 
     def machine(self, name: str) -> Machine:
         machine = self.devices[name]
@@ -330,14 +269,18 @@ class Machines(Everybody):
         machine = Machine(self, self.folder, name)
         self.devices[name] = machine
         self.names[machine.device] = name
+        self.of_user[machine.person.user] = machine
         self.reach.devices[machine.device] = name
         self.reach.move(name)
         return machine
 
     def trust(self, sender: Node, recipient: Node) -> None:
         assert isinstance(sender, Machine) and isinstance(recipient, Machine)
-        connect(sender.person, recipient.person, SCOPE)
+        common = [url for url in sender.brokers if url in recipient.brokers]
+        where = self.world.random.choice(common)
+        connect(sender.person, recipient.person, SCOPE, broker=where)
         sender.trusted_by.append(recipient)
         self.pairs.setdefault(frozenset((sender.name, recipient.name)), (sender, recipient))
+        self.met_at.setdefault(frozenset((sender.name, recipient.name)), set()).add(where)
         for one in (sender, recipient):
             one.person.effects = type(one.person.effects)()

@@ -31,6 +31,9 @@ class SimulatedLan:
     def set_contacts(self, told: Iterable[tuple[str, bytes]], known: Mapping[str, bytes]) -> None:
         self._known = frozenset(known)
 
+    def set_on(self, on: bool) -> None:
+        """It is on."""
+
     def network_changed(self) -> None:
         """It looks all the time."""
 
@@ -40,6 +43,7 @@ class SimulatedLan:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look, host)
             self._reach.near_hosts[self._name] = self
+            self._reach.changed(self._name)
             try:
                 yield
             finally:
@@ -51,11 +55,17 @@ class SimulatedLan:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(self._reach.world.random.uniform(*BEACONS))
-                for device in sorted(self._known):
-                    other = self._reach.devices[device]
-                    if self._reach.near(self._name, other) and other in self._reach.near_hosts:
-                        self._seen[device] = self._reach.sites[self._name]
-                        nursery.start_soon(self._meet, host, device)
+                self._look_now(host, nursery)
+                if self._reach.still:
+                    near = [self._reach.devices[device] for device in self._known]
+                    await self._reach.disturbed(self._name, *near)
+
+    def _look_now(self, host: Host, nursery: trio.Nursery) -> None:
+        for device in sorted(self._known):
+            other = self._reach.devices[device]
+            if self._reach.near(self._name, other) and other in self._reach.near_hosts:
+                self._seen[device] = self._reach.sites[self._name]
+                nursery.start_soon(self._meet, host, device)
 
     async def _meet(self, host: Host, device: str) -> None:
         if self._reach.swarms[self._name].own.to_base58() > device:
@@ -84,5 +94,7 @@ class SimulatedLan:
         line = reach.line(name, other, "near", lambda: reach.near(name, other))
         nursery = reach.swarms[other].nursery
         assert nursery is not None
-        nursery.start_soon(theirs._host.serve, cast(Any, line.ends[1]), reach.device_of(name), "127.0.0.1")
+        reach.start_at(
+            other, nursery, theirs._host.serve, cast(Any, line.ends[1]), reach.device_of(name), "192.168.1.2"
+        )
         return line.ends[0]

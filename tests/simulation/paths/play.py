@@ -23,8 +23,10 @@ import trio
 from peer.protocol.content import FileRef
 from peer.store import dispatches, outbox
 from tests.simulation.nodes import Node, People, opened_once
-from tests.simulation.paths import relays, swarm, virtual
+from tests.simulation.paths import broker, nat, relays, still, swarm, virtual
+from tests.simulation.paths.broker import SimulatedBroker
 from tests.simulation.paths.machine import Machine, Machines
+from tests.simulation.paths.nat import NATS, Nats
 from tests.simulation.paths.oracle import Oracle
 from tests.simulation.paths.reach import Reach
 from tests.simulation.paths.relays import SimulatedRelay
@@ -33,13 +35,16 @@ from tests.simulation.scenario import FINAL, HOUR, Play
 from tests.steps.people import START
 
 ORIGINS = ("https://r1.example", "https://r2.example")
-SITES = ("", "", "home", "office")
+BROKERS = ("https://b1.example", "https://b2.example", "https://b3.example")
 TROUBLES = (
     *("crash", "power", "sleep", "roam", "direct", "direct", "one way", "site", "isolated", "new network") * 2,
     *("relay", "relay without power", "withholds", "no relay", "pipe", "pipe", "pipe", "drop", "vanish") * 2,
-    *("broker", "flap", "disk", "clock", "moment") * 2,
+    *("broker", "silent broker", "forgets", "holds back", "no broker") * 2,
+    *("nat", "flap", "disk", "clock", "moment") * 2,
     "revoke",
 )
+OF_ALL = frozenset({"relay", "relay without power", "withholds", "broker", "silent broker", "forgets", "holds back"})
+FEW = 3
 CALM = 0.5 * HOUR
 QUIET = 0.15 * HOUR
 """At the end of it, in which nobody does anything any more."""
@@ -59,6 +64,8 @@ class PathPlay(Play):
     dispatches: int = 8
     lifetimes: tuple[int, ...] = (120, 300, 600)
     looks_every: float = 60.0
+    still: bool = False
+    """Whether what cannot have changed is not asked for (still.py): for many people and a long time."""
     told: bool = False
     """Whether nodes' own log lines are kept too."""
     longest: dict[str, float] = field(default_factory=dict)
@@ -78,12 +85,16 @@ class PathPlay(Play):
 
     def _again(self) -> str:
         options = f"--people {self.count} --dispatches {self.dispatches} --hours {self.hours:g}"
+        options += " --still" * self.still
         return f"to play it again: make simulate-paths ARGS='{self.seed} {options} --troubles {self.troubles}'"
 
     async def _play(self, faults: list[str]) -> None:
         world = self.world = VirtualWorld(self.seed)
         self.random = world.random
         reach = self.reach = Reach(world)
+        reach.still = self.still
+        reach.nats = Nats(reach)
+        reach.brokers = {url: SimulatedBroker(reach, url, ORIGINS) for url in BROKERS}
         async with trio.open_nursery() as nursery:
             everybody = Machines(world, self.folder, reach, nursery)
             self.oracle = Oracle(everybody)
@@ -91,12 +102,21 @@ class PathPlay(Play):
             with ExitStack() as stack:
                 stack.enter_context(opened_once())
                 stack.enter_context(swarm.installed(reach))
-                stack.enter_context(relays.reached(reach, everybody.routes))
+                stack.enter_context(relays.reached(reach))
+                stack.enter_context(broker.installed(reach))
+                stack.enter_context(nat.installed(reach))
+                stack.enter_context(still.installed(reach))
                 stack.enter_context(self.oracle.transfers())
+                stack.enter_context(self.oracle.look_ups())
                 stack.enter_context(self._logged(faults))
                 try:
                     for origin in ORIGINS:
-                        reach.relays[origin] = SimulatedRelay(reach, origin, lambda: START + int(world.now * 1000))
+                        reach.relays[origin] = SimulatedRelay(
+                            reach,
+                            origin,
+                            lambda: START + int(world.now * 1000),
+                            frozenset(each.key.public for each in reach.brokers.values()),
+                        )
                         nursery.start_soon(reach.relays[origin].run)
                     self._set_up(everybody)
                     nursery.start_soon(world.drive)
@@ -113,6 +133,7 @@ class PathPlay(Play):
                 finally:
                     faults[:0] = self.oracle.faults
                     self.happened += self.oracle.seen
+                    self.happened["dials that met through NATs"] += reach.nats.met
                     self.longest |= self.oracle.longest
                     for machine in everybody.machines:
                         machine.up = False
@@ -147,16 +168,30 @@ class PathPlay(Play):
     # --- what happens
 
     def _set_up(self, everybody: People) -> None:
-        super()._set_up(everybody)
         assert isinstance(everybody, Machines)
+        super()._set_up(everybody)
         for pair in everybody.pairs.values():
             a, b = (each.name for each in pair)
             self.reach.direct |= set(self.random.choice([(), ((a, b),), ((b, a),), ((a, b), (b, a))]))
         for name in everybody.devices:
-            self.reach.sites[name] = self.random.choice(SITES)
+            self.reach.sites[name] = self._site()
+
+    def _site(self) -> str:
+        """Return a local network, "" for none: about two people are on one."""
+        return self.random.choice(["", f"site {self.random.randrange(1 + self.count // 2)}"])
+
+    def _add(self, everybody: People, name: str) -> Node:
+        """Add somebody, who uses two or three of the brokers: so anybody has one in common with anybody."""
+        assert isinstance(everybody, Machines)
+        machine = everybody.machine(super()._add(everybody, name).name)
+        machine.use_brokers(
+            self.random.sample(BROKERS, self.random.choice([2, 2, 3])), chosen_relays=self.random.random() < 0.3
+        )
+        self.reach.nats.kind[name] = self.random.choice(NATS)
+        return machine
 
     def _file(self, sender: Node) -> FileRef:
-        content = self.random.randbytes(int(10 ** self.random.uniform(5, 6.3)))
+        content = self.random.randbytes(int(10 ** self.random.uniform(*((4, 5.7) if self.still else (5, 6.3)))))
         digest = hashlib.sha256(content).digest()
         sender.person.context.blobs.destination(digest).write_bytes(content)
         self._made[sender.name].add(digest.hex())
@@ -168,12 +203,15 @@ class PathPlay(Play):
         one, other = self.random.choice(pairs)[:: self.random.choice([1, -1])]
         much = self.random.random()
         what = self.random.choice(TROUBLES)
+        if what in OF_ALL and self.random.random() > FEW / self.count:
+            what = "roam"  # a relay dies no more often for all the people that it has
         self._note(what, f"{one.name} {other.name} {much:.3f}")
         self._cause(what, one, other, much)
 
     def _cause(self, what: str, one: Machine, other: Machine, much: float) -> None:
         reach, a, b = self.reach, one.name, other.name
         relay = reach.relays[ORIGINS[int(much * 1000) % len(ORIGINS)]]
+        a_broker = reach.brokers[BROKERS[int(much * 1000) % len(BROKERS)]]
         later = self.world.later
         match what:
             case "crash" | "power":
@@ -184,26 +222,26 @@ class PathPlay(Play):
                 one.sleep(500 * much)
             case "roam":
                 reach.move(a)
-                reach.sites[a] = self.random.choice(SITES)
+                reach.sites[a] = self._site()
                 one.notices()
             case "new network":  # beside the one it has
                 reach.direct |= {(a, b), (b, a)}
-                reach.changed()
+                reach.changed(a, b)
                 one.notices()
             case "direct":
                 reach.direct ^= {(a, b), (b, a)}
-                reach.changed()
+                reach.changed(a, b)
             case "one way":
                 reach.direct ^= {(a, b)}
-                reach.changed()
+                reach.changed(a, b)
             case "site":
-                reach.sites[a] = reach.sites[b] = self.random.choice(SITES)
+                reach.sites[a] = reach.sites[b] = self._site()
                 for machine in (one, other):
                     reach.move(machine.name)
                     machine.notices()
             case "isolated":
-                reach.isolated ^= {self.random.choice(SITES)}
-                reach.changed()
+                reach.isolated ^= {reach.sites[a]}
+                reach.changed(*(name for name, site in reach.sites.items() if site == reach.sites[a]))
             case "relay" | "relay without power":
                 relay.die(powerless=what != "relay")
                 later(10 ** (3 * much), relay.start)
@@ -212,16 +250,29 @@ class PathPlay(Play):
                 later(300 * much, lambda: relay.withhold(False))
             case "no relay":
                 reach.no_relay ^= {(a, relay.origin)}
-                reach.changed()
+                reach.changed(a)
             case "pipe":
                 self.happened["pipes ended"] += relay.end_pipe(much)
             case "drop":
                 reach.between(a, b, lambda line: line.cut())
             case "vanish":
                 reach.between(a, b, lambda line: setattr(line, "stale", True))
-            case "broker":
-                reach.broker_up = False
-                later(300 * much, self._broker_returns)
+            case "broker" | "silent broker":
+                a_broker.stop(silent=what != "broker")
+                later(10 ** (3 * much), a_broker.begin)
+            case "forgets":
+                a_broker.stop(silent=False)
+                later(60 * much, lambda: a_broker.begin(forgets=True))
+            case "holds back":
+                a_broker.hold_back(True)
+                later(600 * much, lambda: a_broker.hold_back(False))
+            case "no broker":
+                a_broker.unreached ^= {a}
+                a_broker.changed()
+            case "nat":
+                reach.move(a)
+                reach.nats.kind[a] = self.random.choice(NATS)
+                one.notices()
             case "flap":
                 for number in range(20):
                     later(number * 10 * much, lambda: self._cause("direct", one, other, much))
@@ -236,7 +287,7 @@ class PathPlay(Play):
 
     def _break_off(self, everybody: Machines, part: str, size: int) -> None:
         """Some transfers break while they run, if they take as long as most would."""
-        if self.random.random() < 0.5:
+        if self.random.random() < (0.97 if self.still else 0.5):
             return
         device = part.rpartition(".part")[0].rpartition(".")[2]
         here = Path(part).relative_to(self.folder).parts[0]
@@ -251,15 +302,15 @@ class PathPlay(Play):
 
         self.world.later(self.random.uniform(0, size / 150_000), cause)
 
-    def _broker_returns(self) -> None:
-        self.reach.broker_up = True
-        self.reach.changed()
-
     def _calm(self, everybody: People) -> None:
         """Everything works, but not every path exists: each pair has some."""
         assert isinstance(everybody, Machines)
         reach = self.reach
-        reach.broker_up = True
+        for each in reach.brokers.values():
+            each.unreached.clear()
+            each.hold_back(False)
+            if not each.up or each.silent:
+                each.begin()
         alive = self.random.choice([ORIGINS, ORIGINS[:1], ORIGINS[1:]])
         for origin, relay in reach.relays.items():
             relay.withholds = False

@@ -1,10 +1,11 @@
-"""Who reaches whom, by which ways, and which connections there are. Directly, on one local network, at relays."""
+"""Who reaches whom by which ways, and which connections there are. Directly, on a local network, at relays, brokers."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -12,6 +13,8 @@ from tests.simulation.paths.lines import End, Line
 from tests.simulation.paths.virtual import VirtualWorld
 
 if TYPE_CHECKING:
+    from tests.simulation.paths.broker import SimulatedBroker
+    from tests.simulation.paths.nat import Nats
     from tests.simulation.paths.near import SimulatedLan
     from tests.simulation.paths.relays import SimulatedRelay
     from tests.simulation.paths.swarm import SimulatedSwarm
@@ -35,7 +38,11 @@ class Reach:
         self.asleep: set[str] = set()
         self.wakes: Counter[str] = Counter()
         """How often each slept."""
-        self.broker_up = True
+        self.brokers: dict[str, SimulatedBroker] = {}
+        self.nats: Nats
+        self.who: ContextVar[str] = ContextVar("who")
+        """Whose task this is: what is played in place of a module's functions has no other way to know."""
+        self._contexts: dict[str, Context] = {}
         self.relays: dict[str, SimulatedRelay] = {}
         self.swarms: dict[str, SimulatedSwarm] = {}
         """Who runs → what takes its connections in."""
@@ -43,15 +50,48 @@ class Reach:
         self.devices: dict[str, str] = {}
         """Device → whose it is."""
         self.address: dict[str, str] = {}
+        self.moved_at: dict[str, float] = {}
+        """When somebody came to another address, or woke."""
         self.lines: list[Line] = []
         self.dials = 0
         self.changes = trio.lowlevel.ParkingLot()
         self._moves = 0
+        self._at: dict[str, str] = {}
+        """IP → who has it."""
+        self._watchers: dict[str, dict[trio.Event, None]] = {}
+        """Person or relay → who waits for a change there."""
+        self.still = False
+        """Nobody asks again and again what has not changed. See still.py."""
 
-    def changed(self) -> None:
-        """Let through what can go through now."""
+    def changed(self, *names: str) -> None:
+        """Let through what can go through now. `names`: of whom, people or relays, something has changed; or of all."""
         self.lines = [line for line in self.lines if not line.over]
         self.changes.unpark_all()
+        for name in names or list(self._watchers):
+            for event in self._watchers.get(name, ()):
+                event.set()
+
+    async def disturbed(self, *names: str) -> None:
+        """Wait until something has changed for one of these."""
+        event = trio.Event()
+        for name in names:
+            self._watchers.setdefault(name, {})[event] = None
+        try:
+            await event.wait()
+        finally:
+            for name in names:
+                del self._watchers[name][event]
+
+    # --- tasks
+
+    def begin(self, name: str) -> None:
+        """Have the current task, and what it starts, be of somebody's process."""
+        self.who.set(name)
+        self._contexts[name] = copy_context()
+
+    def start_at(self, name: str, nursery: trio.Nursery, work: Callable[..., Any], *args: Any) -> None:
+        """Start a task of somebody's process from another one."""
+        self._contexts[name].copy().run(nursery.start_soon, work, *args)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something is so."""
@@ -63,15 +103,22 @@ class Reach:
     def move(self, name: str) -> None:
         """Give somebody another address; what came over the one before is cut off, and nobody is told."""
         self._moves += 1
-        self.address[name] = f"/ip4/127.{self._moves >> 8 & 255}.{self._moves & 255}.1/tcp/{PORT}"
+        self.moved_at[name] = self.world.now
+        if name in self.address:
+            del self._at[self.address[name].split("/")[2]]
+        self.address[name] = f"/ip4/11.{self._moves >> 8 & 255}.{self._moves & 255}.1/tcp/{PORT}"
+        self._at[self.address[name].split("/")[2]] = name
         for line in self.lines:
             if name in line.names:
                 line.stale = True
-        self.changed()
+        self.changed(name)
 
     def whose(self, address: str) -> str | None:
-        """Return who has an address now."""
-        return next((name for name, each in self.address.items() if address.startswith(each)), None)
+        """Return who has an address now, by its IP."""
+        return self._at.get(address.split("/")[2])
+
+    def address_of(self, device: str) -> str:
+        return self.address[self.devices[device]]
 
     def device_of(self, name: str) -> str:
         return next(device for device, each in self.devices.items() if each == name)
@@ -91,10 +138,6 @@ class Reach:
 
     def both_awake(self, a: str, b: str) -> bool:
         return a not in self.asleep and b not in self.asleep
-
-    def broker_for(self, name: str) -> bool:
-        """Whether somebody reaches the broker."""
-        return self.broker_up and name not in self.asleep
 
     # --- connections
 
@@ -126,7 +169,7 @@ class Reach:
         for line in self.lines:
             if set(line.names) == {a, b}:
                 what(line)
-        self.changed()
+        self.changed(a, b)
 
     def kill(self, name: str, *, powerless: bool) -> None:
         """End every connection of somebody's process; without power nobody hears of it."""
@@ -135,4 +178,4 @@ class Reach:
                 if at == name:
                     line.stale = line.stale or powerless
                     end.end()
-        self.changed()
+        self.changed(name)

@@ -21,11 +21,13 @@ from rendezvous.relay.admission import Admission
 from rendezvous.relay.connection import STOPS, Connection
 from rendezvous.relay.control import serve_control
 from rendezvous.relay.handshakes import Handshake
+from rendezvous.relay.limits import RelayLimits
 from rendezvous.relay.pipes import serve_pipe
 from rendezvous.relay.relay import Relay
 from tests.simulation.paths.lines import Broken, End
 from tests.simulation.paths.reach import Reach
 
+STILL = RelayLimits(ping_seconds=1e6, silence_seconds=1e7, pipe_idle_seconds=1e7)
 SECRET = b"of the relays in the simulation, long enough"
 
 
@@ -109,12 +111,15 @@ class Heard:
 class SimulatedRelay:
     """One relay at `origin`. `run` it in a task; `die` and `start` it at any time."""
 
-    def __init__(self, reach: Reach, origin: str, clock: Callable[[], int]) -> None:
+    def __init__(self, reach: Reach, origin: str, clock: Callable[[], int], brokers: frozenset[bytes]) -> None:
+        """`brokers`: the keys of those whose users it serves, besides whoever has SECRET."""
         self.reach, self.origin, self._clock = reach, origin, clock
+        self._admission = Admission(brokers=brokers, secret=SECRET)
         self.withholds = False
         """Takes connections, and passes on nothing of a pipe."""
         self.up = self.gone = False
         """`gone`: it does not return."""
+        self.limits = RelayLimits() if not reach.still else STILL
         self._nursery: trio.Nursery | None = None
         self.start()
 
@@ -123,8 +128,8 @@ class SimulatedRelay:
         if self.up or self.gone:
             return
         self.up = True
-        self.relay = Relay(self.origin, Admission(secret=SECRET), clock=self._clock)
-        self.reach.changed()
+        self.relay = Relay(self.origin, self._admission, limits=self.limits, clock=self._clock)
+        self.reach.changed(self.origin)
 
     def die(self, *, powerless: bool) -> None:
         """End the process, and every connection with it."""
@@ -136,7 +141,7 @@ class SimulatedRelay:
 
     def withhold(self, on: bool) -> None:
         self.withholds = on
-        self.reach.changed()
+        self.reach.changed(self.origin)
 
     def end_pipe(self, which: float) -> bool:
         """End one pipe, one that carries something if there is one. `which`: 0 … 1."""
@@ -193,16 +198,16 @@ class SimulatedRelay:
 
 
 @contextmanager
-def reached(reach: Reach, routes: dict[int, str]) -> Iterator[None]:
-    """Have relays be dialled on these networks. `routes`: id of a node's Route → whose node it is."""
+def reached(reach: Reach) -> Iterator[None]:
+    """Have relays be dialled on these networks."""
 
     async def open_websocket(
         _nursery: trio.Nursery, origin: str, path: str, *, route: Route, chosen: bool, max_message: int
     ) -> WebSocket:
-        assert chosen and max_message
+        assert max_message
         try:
             with trio.fail_after(OPENED_WITHIN):
-                return await reach.relays[origin].connect(routes[id(route)], path)
+                return await reach.relays[origin].connect(reach.who.get(), path)
         except (OSError, trio.TooSlowError) as error:
             raise Unavailable(f"can't reach relay {origin}", fix=NO_FIX) from error
 

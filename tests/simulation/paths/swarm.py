@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import Any, Protocol
 from unittest import mock
 
@@ -28,8 +28,10 @@ from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits
 from peer.mesh.guards.yamux import SafeYamux
 from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
-from peer.mesh.host import MULTISTREAM
+from peer.mesh.host import MULTISTREAM, MeshHost
+from peer.mesh.relays import Pipe
 from tests.simulation.paths.reach import Reach
+from tests.simulation.paths.still import StillYamux
 
 Handler = Callable[[INetStream], Awaitable[None]]
 NAME_BYTES = 64
@@ -175,6 +177,9 @@ class SimulatedSwarm(GuardedSwarm):
                     del self.reach.swarms[self.name]
                 self.nursery.cancel_scope.cancel()
 
+    async def listen(self, *_addresses: Multiaddr) -> bool:
+        return True
+
     def register_notifee(self, notifee: INotifee) -> None:
         self._told.append(notifee)
 
@@ -191,7 +196,7 @@ class SimulatedSwarm(GuardedSwarm):
     def take_in(self, duplex: Duplex) -> None:
         """Serve a connection that somebody made to here."""
         assert self.nursery is not None
-        self.nursery.start_soon(self._serve, duplex)
+        self.reach.start_at(self.name, self.nursery, self._serve, duplex)
 
     async def _serve(self, duplex: Duplex) -> None:
         try:
@@ -234,8 +239,14 @@ class SimulatedSwarm(GuardedSwarm):
             else:
                 await secured.write(own)
                 await secured.read_exactly(1)
+        origins = [duplex.origin] if isinstance(duplex, Pipe) else []
         # It has an id, a connection type and reads and writes: all that is asked of it.
-        session = SafeYamux(secured, ID.from_base58(remote), limits=self._yamux)  # type: ignore[arg-type]
+        session: SafeYamux
+        if self.reach.still:
+            names = (self.name, self.reach.devices[remote], *origins)
+            session = StillYamux(self.reach, names, secured, remote, self._yamux)
+        else:
+            session = SafeYamux(secured, ID.from_base58(remote), limits=self._yamux)  # type: ignore[arg-type]
         connection = Connection(session)
         assert self.nursery is not None
         session.on_close = partial(self._closed, connection)
@@ -297,10 +308,7 @@ class SimulatedHost:
     def remove_stream_handler(self, protocol: str) -> None: ...
 
     def get_transport_addrs(self) -> list[Multiaddr]:
-        return [_multiaddr(self._swarm.reach.address[self._swarm.name])]
-
-
-_multiaddr = cache(Multiaddr)
+        return []
 
 
 @contextmanager
@@ -309,6 +317,7 @@ def installed(reach: Reach) -> Iterator[None]:
     with (
         mock.patch("peer.mesh.host.GuardedSwarm", partial(SimulatedSwarm, reach)),
         mock.patch("peer.mesh.host._Host", SimulatedHost),
+        mock.patch.object(MeshHost, "addresses", lambda host: [f"{reach.address_of(host.peer_id)}/p2p/{host.peer_id}"]),
         mock.patch("peer.mesh.host.background_trio_service", lambda swarm: swarm.serving()),
     ):
         yield

@@ -60,8 +60,9 @@ class VirtualWorld(World):
         """World sets its time; here trio's clock is the time."""
 
     def at(self, time: float, action: Callable[[], None]) -> None:
+        if not self._agenda or time < self._agenda[0][0]:
+            self._sooner.set()
         super().at(time, action)
-        self._sooner.set()
 
     async def drive(self) -> None:
         """Run what is due, until cancelled."""

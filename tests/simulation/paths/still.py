@@ -1,0 +1,65 @@
+"""For a long time with many people: nobody asks again and again what has not changed.
+
+Most of a day is keepalives over connections that stand as they stood. Of a connection that is modelled it is known that
+they would be answered, so none is sent until something changes for either end; then they begin at a moment at which
+they might have been. The same goes for pings to relays, beacons on local networks, the broker's long polls, and looks
+whether an announcement still holds. Attempts at a better path while nothing changes come every half hour in place of
+every five minutes. Short plays leave nothing out (play.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+from unittest import mock
+
+import trio
+from libp2p.peer.id import ID
+
+from peer.mesh.guards.yamux import SafeYamux
+from peer.mesh.guards.yamux_limits import YamuxLimits
+from peer.mesh.paths import WAITS, PathKeeper
+from peer.mesh.relays import control
+from peer.mesh.relays.control import RelayControl
+from tests.simulation.paths.reach import Reach
+
+LONGEST_WAIT = 1800.0
+
+
+class StillYamux(SafeYamux):
+    """Sends no ping whose answer is known. `names`: whom a change may have made it doubtful."""
+
+    def __init__(self, reach: Reach, names: tuple[str, ...], secured: Any, remote: str, limits: YamuxLimits) -> None:
+        super().__init__(secured, ID.from_base58(remote), limits=limits)
+        self._reach, self._names = reach, names
+        self._reads_before = 0
+        """What had come when something changed last."""
+
+    async def _sleep_until(self, deadline: float) -> None:
+        if not self._ping_answered or self._proof is not None or self._reads == self._reads_before:
+            await super()._sleep_until(deadline)
+            return
+        with trio.CancelScope() as self._nap:
+            await self._reach.disturbed(*self._names)
+        self._reads_before = self._reads
+        heard = trio.current_time() - self._reach.world.random.uniform(0.0, self.limits.ping_every)
+        self._last_received = max(self._last_received, heard)
+
+
+@contextmanager
+def installed(reach: Reach) -> Iterator[None]:
+    """Have every node that is made meanwhile leave these out, if `reach.still`."""
+
+    async def keep_alive(self: RelayControl, connection: Any) -> None:
+        while await self._answers(connection, control.DEAD_AFTER):
+            await reach.disturbed(reach.who.get(), self.origin)
+            await trio.sleep(reach.world.random.uniform(0.0, control.PING_EVERY))
+
+    with ExitStack() as stack:
+        if reach.still:
+            defaults = cast(dict[str, Any], PathKeeper.__init__.__kwdefaults__)
+            stack.enter_context(mock.patch.object(RelayControl, "_keep_alive", keep_alive))
+            stack.enter_context(mock.patch("peer.broker.announcing.LOOK_SECONDS", float("inf")))
+            stack.enter_context(mock.patch.dict(defaults, waits=(*WAITS, LONGEST_WAIT)))
+        yield
