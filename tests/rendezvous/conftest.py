@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from tests.rendezvous.postgresql import Server
-from tests.rendezvous.world import People, Running, people_at, running_broker
+from tests.rendezvous.world import USUAL_DATABASE, People, Running, people_at, running_broker
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,36 @@ def postgresql() -> Iterator[Server]:
     finally:
         server.stop("immediate")
         shutil.rmtree(folder)
+
+
+ON_BOTH = (
+    "test_bounds",
+    "test_invitations",
+    "test_join_pages",
+    "test_mail",
+    "test_presence",
+    "test_relay_access",
+    "test_rotation",
+    "test_signin",
+    "test_writes",
+)
+"""Modules whose brokers run on a file, and in a second round on PostgreSQL."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    starts_one = {"broker", "people", "tmp_path"} & set(metafunc.fixturenames)
+    if metafunc.module.__name__.rpartition(".")[2] in ON_BOTH and starts_one:
+        metafunc.fixturenames.append("each_database")
+        metafunc.parametrize("each_database", ["file", "postgresql"], indirect=True)
+
+
+@pytest.fixture
+def each_database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where the brokers of this test keep what they know."""
+    if request.param == "postgresql":
+        USUAL_DATABASE.new = request.getfixturevalue("postgresql").database
+    yield
+    USUAL_DATABASE.new = None
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import sqlite3
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import trio
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
@@ -39,8 +40,7 @@ from rendezvous.relay_tokens import RelayKey
 from rendezvous.serving import serve
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
-from rendezvous.storage.opening import DATABASE
-from rendezvous.storage.sqlite import SqliteStorage
+from rendezvous.storage.opening import DATABASE, open_storage
 from rendezvous.tokens import TokenSecrets
 from tests.conftest import HANG
 
@@ -71,10 +71,35 @@ class Running:
         self.broker = broker
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return everything that is in the broker's database file, table by table, seen from outside."""
+        """Return everything that is in the broker's database, table by table, seen from outside."""
+        if url := USUAL_DATABASE.url(self.broker.settings.data):
+            with psycopg.connect(url) as server:
+                found = server.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+                return {name: server.execute(f"SELECT * FROM {name}").fetchall() for (name,) in found}
         with closing(sqlite3.connect(f"file:{self.broker.settings.data / DATABASE}?mode=ro", uri=True)) as db:
             names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             return {name: db.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+
+
+class UsualDatabase:
+    """Where brokers of a test keep what they know: in a file, or each data folder's in a database of its own."""
+
+    def __init__(self) -> None:
+        self.new: Callable[[], str] | None = None
+        """Makes an empty PostgreSQL database and returns its connection string; None: a file."""
+        self._urls: dict[Path, str] = {}
+
+    def url(self, data: Path) -> str:
+        """Return the connection string for a data folder, "" for a file."""
+        if self.new is None:
+            return ""
+        if data not in self._urls:
+            self._urls[data] = self.new()
+        return self._urls[data]
+
+
+USUAL_DATABASE = UsualDatabase()
+"""Set by the fixture `each_database`."""
 
 
 @asynccontextmanager
@@ -103,7 +128,7 @@ async def running_broker(
     data.mkdir(parents=True, exist_ok=True)
     async with (
         listening("127.0.0.1", port, backlog=limits.total) as listeners,
-        storage or SqliteStorage(data / DATABASE, limits=kept) as storage,
+        storage or open_storage(USUAL_DATABASE.url(data), data, limits=kept) as storage,
         trio.open_nursery() as nursery,
     ):
         url = f"http://127.0.0.1:{port_of(listeners)}"
