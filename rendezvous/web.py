@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 
+import msgspec
 import structlog
 import trio
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Scope
 
 from peer.protocol.errors import DispatchError, Internal, Invalid, TooLarge
@@ -110,7 +111,7 @@ def number(request: Request, name: str, *, default: int, most: int) -> int:
 
 def document(content: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON response."""
-    return JSONResponse(content, status_code=status, headers=headers)
+    return _json(content, status=status, media_type="application/json", headers=headers)
 
 
 def renewal(bearer: Bearer) -> dict[str, str]:
@@ -120,7 +121,7 @@ def renewal(bearer: Bearer) -> dict[str, str]:
 
 def problem(error: DispatchError) -> Response:
     """Return problem details; `code` and `fix` are this product's own members."""
-    headers = {"content-type": PROBLEM}
+    headers = {}
     if isinstance(error, TooMany):
         headers["retry-after"] = str(error.retry_after)
     if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -137,7 +138,11 @@ def problem(error: DispatchError) -> Response:
         "code": error.code,
         "fix": error.fix,
     }
-    return JSONResponse(content, status_code=error.code, headers=headers)
+    return _json(content, status=error.code, media_type=PROBLEM, headers=headers)
+
+
+def _json(content: object, *, status: int, media_type: str, headers: Mapping[str, str] | None) -> Response:
+    return Response(msgspec.json.encode(content), status, headers, media_type)
 
 
 def unexpected(error: Exception) -> Response:

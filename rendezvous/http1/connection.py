@@ -149,11 +149,12 @@ class Connection:
             "server": None,
         }
 
-    async def send_within_bounds(self, data: bytes) -> None:
-        """Send, for as long as a slow client may take for that many bytes. Another deadline may hold afterwards."""
+    async def send_within_bounds(self, data: bytes, *, last: bool = False) -> None:
+        """Send, for as long as a slow client may take for that many bytes. `last`: the application does nothing more."""
         self._waits.deadline = trio.current_time() + self._timeouts.sending + len(data) / BYTES_A_SECOND
         await self._stream.send_all(data)
-        self._waits.deadline = float("inf")
+        if not last:
+            self._waits.deadline = float("inf")
 
     async def _refuse(self, refusal: BadRequest) -> None:
         self._unread = True
@@ -233,7 +234,7 @@ class _Exchange:
         data, self._head = self._head + body, b""
         self._done = not message.get("more_body", False)
         if data:
-            await self._connection.send_within_bounds(data)
+            await self._connection.send_within_bounds(data, last=self._done)
 
     def _head_of(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         headers = list(headers)

@@ -225,7 +225,7 @@ def announce_script(folder: Path, url: str, devices: list[Signer], first: int) -
 
 @contextmanager
 def broker(folder: Path, workers: int, database: str = "") -> Iterator[tuple[str, psutil.Process]]:
-    command = [sys.executable, "-m", "rendezvous.main", "serve", "--dev", "--port", "0", "--data", str(folder)]
+    command = [sys.executable, "-m", "rendezvous.main", "serve", "--port", "0", "--data", str(folder)]
     command += ["--workers", str(workers), *(part for name, n in LIMITS.items() for part in ("--limit", f"{name}={n}"))]
     environment = {**os.environ, "DISPATCH_JWT_SECRET": SECRET, **({"DATABASE_URL": database} if database else {})}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:

@@ -2013,6 +2013,7 @@ VALUES: Final[dict[str, str]] = {
     "rendezvous.http1.connection:_date": "bounded besides",
     "rendezvous.http1.connection:_status_line": "the statuses of HTTP; bounded besides",
     "rendezvous.http1.requests:Request.pieces": "of a body: what was received at once, until it is asked for",
+    "rendezvous.broker:is_loopback": "bounded besides",
     "rendezvous.ratelimit:network_of": "bounded besides",
     "rendezvous.routing:Routes._exact": "the routes, which are in the code",
     "rendezvous.routing:Routes._by_length": "the same",
