@@ -250,7 +250,7 @@ class Registry(Generic[C, E]):
             raise RateLimited("this user's data limit for today is used up", fix=_WAIT)
         if len(self._pending) + len(self._open) >= limits.pipes:
             raise Unavailable("this relay is full", fix="use another relay, or try again later")
-        callee = self._callee(tag, now)
+        callee = self._callee(tag, now, caller=device)
         tickets = self._random(TICKET_BYTES), self._random(TICKET_BYTES)
         pipe = Pipe[C, E](device, callee, now + int(limits.ticket_seconds * 1000), tickets, [None, None])
         self._tickets[tickets[CALLER]] = pipe, CALLER
@@ -264,9 +264,13 @@ class Registry(Generic[C, E]):
             each.user.pipes += 1
         return Rung(tickets[CALLER], callee.control if callee is not None else None, tickets[CALLEE])
 
-    def _callee(self, tag: bytes, now: int) -> Device[C] | None:
+    def _callee(self, tag: bytes, now: int, *, caller: Device[C]) -> Device[C] | None:
         callee = self._listening.get(tag)
-        if callee is None or callee.incoming >= self._limits.incoming_per_device or not self._has_room(callee):
+        if callee is None or callee.incoming >= self._limits.incoming_per_device:
+            return None
+        # Of two devices of one user, the caller's place is taken already.
+        taken = int(callee is not caller and callee.user is caller.user)
+        if not self._has_room(callee, taken=taken):
             return None
         try:
             self._rings_at_tag.take(tag.hex(), now)
@@ -274,8 +278,9 @@ class Registry(Generic[C, E]):
             return None
         return callee
 
-    def _has_room(self, device: Device[C]) -> bool:
-        return device.pipes < self._limits.pipes_per_device and device.user.pipes < self._limits.pipes_per_user
+    def _has_room(self, device: Device[C], *, taken: int = 0) -> bool:
+        limits = self._limits
+        return device.pipes < limits.pipes_per_device and device.user.pipes + taken < limits.pipes_per_user
 
     def join(self, ticket: bytes, end: E, *, now: int) -> tuple[Pipe[C, E], int] | None:
         """Take a ticket for one end of its pipe; return both, None for a ticket that is not, or no longer, one."""

@@ -166,6 +166,18 @@ class Registries(RuleBasedStateMachine):
 TestRegistries = Registries.TestCase
 
 
+def test_pipes_between_two_devices_of_one_user_count_twice() -> None:
+    """Seen to fail: the last one passed the bound."""
+    inside = registry()
+    one, _ = inside.connect("one", b"u", until=None, control="one's")
+    two, _ = inside.connect("two", b"u", until=None, control="two's")
+    inside.listen(two, (TAGS[0],))
+    inside.ring(one, TAGS[0], now=0, day=0)
+    inside.ring(two, TAGS[1], now=0, day=0)
+    assert inside.ring(one, TAGS[0], now=0, day=0).callee is None
+    assert one.user.pipes == SMALL.pipes_per_user
+
+
 def two_devices(inside: Registry[str, str]) -> tuple[Device[str], Device[str]]:
     caller, _ = inside.connect("caller", b"a", until=None, control="caller's")
     callee, _ = inside.connect("callee", b"b", until=None, control="callee's")
