@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo quick test test-long test-kernels simulate simulate-paths soak soak-kills lint mutants bench record-model screenshots tapes picture pins clean
+.PHONY: help setup setup-tests demo quick test test-long test-kernels simulate simulate-paths soak soak-kills soak-brokers lint mutants bench record-model screenshots tapes picture pins clean
 
 BIN := .venv/bin
 UV ?= uv
@@ -16,6 +16,7 @@ help:
 	@echo 'make simulate-paths  a thousand seeds of nodes on paths and relays that come and go (ARGS="37" for one)'
 	@echo 'make soak  half an hour of traffic, one daemon frozen for ten minutes; nothing may grow (ARGS="--minutes 5 --frozen 1")'
 	@echo 'make soak-kills  ten minutes of SIGKILLs under traffic, then an account (ARGS="--minutes 2")'
+	@echo 'make soak-brokers  five minutes of three brokers that are killed under two hundred devices, then an account (ARGS="--storage file")'
 	@echo 'make lint   ruff, mypy --strict, the import rules'
 	@echo 'make mutants  one guard after the other is changed, and a test has to fail (ARGS="peer.trust" for a part of it)'
 	@echo 'make bench  measurements beside their bounds'
@@ -68,6 +69,9 @@ soak: setup-tests
 
 soak-kills: setup-tests
 	@$(BIN)/python -m tests.soak.kills $(ARGS)
+
+soak-brokers: setup-tests
+	@$(BIN)/python -m tests.soak.brokers $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

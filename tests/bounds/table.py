@@ -2020,7 +2020,7 @@ VALUES: Final[dict[str, str]] = {
     "rendezvous.storage.sqlite.database:FileConnection.changed": "the users of one change, or the inviters of one page",
     "rendezvous.workers.supervisor:Supervisor._outboxes": "one for each process of --workers",
     "rendezvous.storage.postgresql.database:_Step.changed": "the two users of one change, or the inviters of one page",
-    "rendezvous.storage.postgresql.database:_Watch._steps": "one for each request that waits for the database",
+    "rendezvous.storage.postgresql.deadlines:Watch._steps": "one for each request that waits for the database",
     "rendezvous.storage.postgresql.database:_in_psycopg": "the statements, which are in the code; bounded besides",
     "rendezvous.storage.postgresql.database:_row_class": "their columns, in the code; bounded besides",
     "cli.display:LiveView.calls": "the calls of one run, of which `watch` and `accept` show no more than a trace has",

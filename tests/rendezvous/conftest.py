@@ -70,6 +70,17 @@ def each_database(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def own() -> Iterator[Server]:
+    """A server for one test, which may do to it what it likes."""
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        server = Server(Path(folder))
+        try:
+            yield server
+        finally:
+            server.end()
+
+
+@pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Running]:
     """A development broker on a real socket."""
     async with running_broker(tmp_path / "broker") as running:

@@ -33,8 +33,9 @@ def programs() -> Path:
 class Server:
     """One server; many databases."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder`: of a short path, since a socket's has 107 bytes."""
+    def __init__(self, folder: Path, *, copy_of: Server | None = None, **settings: str) -> None:
+        """Make and start it. `folder`: of a short path, since a socket's has 107 bytes. `copy_of`: the server that it
+        is a standby of, by streaming replication, until `promote`."""
         self._bin = programs()
         self.folder = folder
         self._data = folder / "data"
@@ -44,8 +45,13 @@ class Server:
         if os.geteuid() == 0:
             self._user = "nobody"
             shutil.chown(folder, pwd.getpwnam("nobody").pw_uid)
-        self._do("initdb", "--pgdata", str(self._data), "--username", "dispatch", "--auth", "trust", "--no-sync")
-        self.start()
+        if copy_of is None:
+            self._do("initdb", "--pgdata", str(self._data), "--username", "dispatch", "--auth", "trust", "--no-sync")
+        else:
+            source = f"host={copy_of.folder} port={PORT} user=dispatch"
+            copy = ("--write-recovery-conf", "--wal-method", "stream", "--checkpoint", "fast", "--no-sync")
+            self._do("pg_basebackup", "--pgdata", str(self._data), "--dbname", source, *copy)
+        self.start(**settings)
 
     def _do(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -55,7 +61,7 @@ class Server:
             check=True,
             capture_output=True,
             timeout=HANG,
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            env={"PATH": f"{self._bin}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"},
         )
 
     def start(self, **settings: str) -> None:
@@ -74,6 +80,10 @@ class Server:
     def stop(self, how: str = "fast") -> None:
         """Stop it: `fast`, or `immediate`, which is a crash."""
         self._do("pg_ctl", "stop", "--pgdata", str(self._data), "--mode", how)
+
+    def promote(self) -> None:
+        """Let a standby take writes."""
+        self._do("pg_ctl", "promote", "--pgdata", str(self._data), "--wait")
 
     def end(self) -> None:
         """Stop it, whatever it does."""

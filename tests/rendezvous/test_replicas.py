@@ -5,58 +5,44 @@ Each is served as a process would serve it, with a storage of its own; that they
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import psycopg
 import pytest
 import trio
 
 from peer.broker.client import LoginToken
 from peer.protocol.errors import Conflict, Unavailable
+from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.opening import open_storage
 from tests.conftest import HANG
+from tests.rendezvous.balancer import Balancer
 from tests.rendezvous.postgresql import Server
+from tests.rendezvous.test_main import PROGRAM, environment, process
 from tests.rendezvous.world import People, Person, Running, people_at, running_broker
 
 Replicas = tuple[Running, Running]
 
 
-class Balancer:
-    """Takes connections at one address, and brings each to the broker that `to` names when it comes."""
+class Directed(Balancer):
+    """Brings each connection to the broker that `to` names when it comes."""
 
     def __init__(self, listener: trio.SocketListener) -> None:
-        self._listener = listener
-        self.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        super().__init__(listener, lambda: self.ports[self.to])
         self.ports: list[int] = []
         self.to = 0
 
-    async def serve(self) -> None:
-        await trio.serve_listeners(self._bring, [self._listener])
-
-    async def _bring(self, came: trio.SocketStream) -> None:
-        try:
-            there = await trio.open_tcp_stream("127.0.0.1", self.ports[self.to])
-        except OSError:
-            await came.aclose()
-            return
-        async with there, trio.open_nursery() as nursery:
-            for one, other in ((came, there), (there, came)):
-                nursery.start_soon(self._carry, one, other, nursery.cancel_scope)
-
-    async def _carry(self, one: trio.SocketStream, other: trio.SocketStream, both: trio.CancelScope) -> None:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async for data in one:
-                await other.send_all(data)
-        both.cancel()
-
 
 @pytest.fixture
-async def served(tmp_path: Path, postgresql: Server) -> AsyncIterator[tuple[Balancer, Replicas, People]]:
+async def served(tmp_path: Path, postgresql: Server) -> AsyncIterator[tuple[Directed, Replicas, People]]:
     url = postgresql.database()
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    balancer = Balancer(listener)
+    balancer = Directed(listener)
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         nursery.start_soon(balancer.serve)
         replicas = []
@@ -77,7 +63,7 @@ async def served(tmp_path: Path, postgresql: Server) -> AsyncIterator[tuple[Bala
         nursery.cancel_scope.cancel()
 
 
-async def test_a_sign_in_begun_at_one_is_finished_at_another(served: tuple[Balancer, Replicas, People]) -> None:
+async def test_a_sign_in_begun_at_one_is_finished_at_another(served: tuple[Directed, Replicas, People]) -> None:
     """And its token is good at both."""
     balancer, _, people = served
     alice = await people.new("alice@example.org")
@@ -93,7 +79,7 @@ async def test_a_sign_in_begun_at_one_is_finished_at_another(served: tuple[Balan
     assert answered.status_code == 200, answered.text
 
 
-async def test_who_waits_at_one_hears_of_what_another_takes(served: tuple[Balancer, Replicas, People]) -> None:
+async def test_who_waits_at_one_hears_of_what_another_takes(served: tuple[Directed, Replicas, People]) -> None:
     """Seen to wait for its time-out without a notice."""
     balancer, (first, _), people = served
     bob = await people.signed_in("bob@example.org")
@@ -114,7 +100,7 @@ async def test_who_waits_at_one_hears_of_what_another_takes(served: tuple[Balanc
     assert heard == ["alice@example.org"]
 
 
-async def test_of_two_answers_at_two_brokers_one_wins(served: tuple[Balancer, Replicas, People]) -> None:
+async def test_of_two_answers_at_two_brokers_one_wins(served: tuple[Directed, Replicas, People]) -> None:
     balancer, _, people = served
     alice = await people.signed_in("alice@example.org")
     here = await people.signed_in("bob@example.org")
@@ -135,7 +121,7 @@ async def test_of_two_answers_at_two_brokers_one_wins(served: tuple[Balancer, Re
     assert len(refused) == 1 and "already answered" in refused[0]
 
 
-async def test_one_that_stops_takes_nothing_along(served: tuple[Balancer, Replicas, People]) -> None:
+async def test_one_that_stops_takes_nothing_along(served: tuple[Directed, Replicas, People]) -> None:
     """Who waits at it is woken, and asks the other."""
     balancer, (first, _), people = served
     bob = await people.signed_in("bob@example.org")
@@ -152,3 +138,90 @@ async def test_one_that_stops_takes_nothing_along(served: tuple[Balancer, Replic
         first.broker.changes.close()
     alice = await people.signed_in("alice@example.org")
     assert (await alice.client.post_invitation(alice.signed_invitation("bob@example.org"))).to == "bob@example.org"
+
+
+async def test_a_database_that_is_away_is_503_and_everything_goes_on_when_it_is_back(
+    tmp_path: Path, own: Server
+) -> None:
+    """A look-up, a write, a wait and /health; each names a time to try again."""
+    url = own.database()
+    async with (
+        running_broker(tmp_path / "broker", storage=open_storage(url, tmp_path)) as broker,
+        people_at(broker, tmp_path / "people") as people,
+    ):
+        alice = await people.signed_in("alice@example.org")
+        own.stop("immediate")
+        statement = alice.statement("presence.withdraw", {"seq": 1})
+        for method, path, body, token in (
+            ("GET", "/health", None, None),
+            ("GET", "/v1/presence/bob@example.org", None, alice.client.token),
+            ("GET", "/v1/invitations?wait=25", None, alice.client.token),
+            ("DELETE", "/v1/presence", statement, None),
+        ):
+            refused = await alice.raw(method, path, body, token=token)
+            assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0, path
+            assert "can't reach its database" in refused.json()["detail"]
+        assert (await alice.raw("GET", "/health/live")).status_code == 204
+        own.start()
+        with trio.fail_after(HANG):
+            while (await alice.raw("GET", "/health")).status_code != 200:
+                await trio.sleep(0.05)
+        # The very same request: nothing had happened.
+        assert (await alice.raw("DELETE", "/v1/presence", statement)).status_code == 204
+        assert (await alice.client.invitations()).sent == []
+
+
+async def test_readers_that_wait_hold_no_connection_of_the_database(
+    served: tuple[Directed, Replicas, People], postgresql: Server
+) -> None:
+    """There are more of them than connections, and everything else goes on."""
+    connections = StorageLimits().database_connections
+    balancer, (first, _), people = served
+    bob, carol = await people.signed_in("bob@example.org"), await people.signed_in("carol@example.org")
+    async with trio.open_nursery() as nursery:
+        for person in (bob, carol):
+            for _ in range(connections):
+                reader = await people.new(person.who.user_id, who=person.who)
+                reader.client.token = person.client.token
+                nursery.start_soon(partial(reader.client.invitations, wait=25))
+        with trio.fail_after(HANG):
+            while len(first.broker.changes) < 2 * connections:
+                await trio.sleep(0.02)
+            balancer.to = 0
+            alice = await people.signed_in("alice@example.org")
+            for person in (bob, carol):
+                await alice.client.post_invitation(alice.signed_invitation(person.who.user_id))
+
+
+def test_a_broker_whose_database_is_away_or_newer_does_not_start(tmp_path: Path, own: Server) -> None:
+    """It says why in a sentence, and so does doctor; what is there is not touched."""
+    url = own.database()
+    with process(tmp_path / "first", "--dev", "--port", "0", DATABASE_URL=url):
+        pass
+    with psycopg.connect(url) as admin:
+        admin.execute("UPDATE schema_version SET version = 999")
+    refused = ended("serve", tmp_path / "second", url)
+    assert "was written by a newer dispatch-rendezvous (schema 999" in refused.stderr and "update" in refused.stderr
+    assert "tables of version 999" in ended("doctor", tmp_path / "second", url).stdout
+    own.stop()
+    refused = ended("serve", tmp_path / "second", url)
+    assert "the broker can't reach its database" in refused.stderr
+    looked = ended("doctor", tmp_path / "second", url)
+    assert "broken  database: the broker can't reach its database" in looked.stdout
+    for each in (refused, looked):
+        assert "Traceback" not in each.stderr
+        assert "fix:" in each.stderr + each.stdout
+
+
+def ended(command: str, data: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """Run the program until it ends, which it does without success."""
+    done = subprocess.run(
+        [*PROGRAM, command, "--data", str(data), "--dev", "--port", "0"],
+        capture_output=True,
+        text=True,
+        env=environment(DATABASE_URL=url),
+        timeout=HANG,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    return done

@@ -7,13 +7,10 @@ have happened: that is Unavailable, and who asks again is refused or answered by
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib import resources
 from typing import Any, Final, TypeVar
@@ -28,6 +25,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from peer.protocol.errors import Invalid, Unavailable
 from rendezvous.storage.errors import OtherSchema
 from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.postgresql.clock import ServerClock
+from rendezvous.storage.postgresql.deadlines import Running, Watch
 from rendezvous.storage.rows import Usage
 from rendezvous.storage.sql import connection
 from rendezvous.storage.sql.connection import Connection, Values, usage_of
@@ -39,11 +38,9 @@ R = TypeVar("R")
 TRIES: Final = 10
 """How often a write is tried that the server could not put in order with those beside it."""
 WAIT_SECONDS: Final = 5.0
-"""For a connection, also for a new one to a server that is away."""
+"""For a step's turn, and then for a connection, also for a new one to a server that is away."""
 STATEMENT_MS: Final = 10_000
 """What any statement may take; longer for none, since whoever asked has left by then."""
-STEP_SECONDS: Final = 15.0
-"""What a step may take, and each of its tries; above that its connection is shut."""
 CHANNEL: Final = "dispatch_changes"
 OLDEST: Final = 150_000
 """PostgreSQL 15, as its server_version_num."""
@@ -110,11 +107,19 @@ class PostgresqlDatabase(connection.Database):
     cancelled.
     """
 
-    def __init__(self, pool: ConnectionPool[psycopg.Connection[Row]], conninfo: str, *, connections: int) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[Row]],
+        conninfo: str,
+        clock: ServerClock,
+        *,
+        connections: int,
+    ) -> None:
+        self.clock = clock
         self._pool = pool
         self._conninfo = conninfo
         self._limiter = trio.CapacityLimiter(connections)
-        self._watch = _Watch()
+        self._watch = Watch()
 
     @classmethod
     def open(
@@ -122,16 +127,19 @@ class PostgresqlDatabase(connection.Database):
     ) -> PostgresqlDatabase:
         """Connect, and make or migrate the tables; `beside` a broker they are used as they are. Blocking.
 
-        Raises Invalid for no connection string, and Unavailable for a server that is away, too old, read-only, or has
-        tables of a newer program; `beside`, also of an older one.
+        Raises Invalid for no connection string, and Unavailable for a server that is away, too old, read-only, of
+        another time, or has tables of a newer program; `beside`, also of an older one.
         """
         conninfo = _conninfo(url)
+        clock = ServerClock()
         with _as_unavailable():
-            with psycopg.connect(conninfo) as first:
+            with psycopg.connect(conninfo, autocommit=True) as first:
                 if first.info.server_version < OLDEST:
                     raise Unavailable(
                         f"this is PostgreSQL {first.info.server_version // 10_000}", fix="use PostgreSQL 15 or newer"
                     )
+                clock.look(first)
+                clock.check()
                 if beside:
                     _require_current(first)
                 else:
@@ -148,7 +156,7 @@ class PostgresqlDatabase(connection.Database):
                 # Away for good is found out by each step's own wait; the pool goes on trying meanwhile.
                 reconnect_timeout=0,
             )
-        return cls(pool, conninfo, connections=connections)
+        return cls(pool, conninfo, clock, connections=connections)
 
     async def write(self, step: Callable[[Connection], R], *, isolated: bool = True, unbounded: bool = False) -> R:
         """As of every database; `unbounded`: the step may take its time, and whoever waits for it watches it."""
@@ -161,7 +169,7 @@ class PostgresqlDatabase(connection.Database):
     async def look_up(self, statement: str, values: Values) -> list[connection.Row]:
         return await self._in_thread(partial(self._look_up, statement, values))
 
-    def _look_up(self, statement: str, values: Values, running: _Running) -> list[connection.Row]:
+    def _look_up(self, statement: str, values: Values, running: Running) -> list[connection.Row]:
         # One statement is a transaction of its own: without BEGIN and COMMIT it is one message each way.
         with _as_unavailable():
             for last in (False, True):
@@ -174,17 +182,19 @@ class PostgresqlDatabase(connection.Database):
                             raise
         raise AssertionError
 
-    async def _in_thread(self, run: Callable[[_Running], R], *, unbounded: bool = False) -> R:
-        running = _Running()
+    async def _in_thread(self, run: Callable[[Running], R], *, unbounded: bool = False) -> R:
+        running = Running()
         if unbounded:
             return await trio.to_thread.run_sync(run, running, limiter=self._limiter)
         self._watch.add(running)
         try:
-            return await trio.to_thread.run_sync(run, running, limiter=self._limiter)
+            with trio.move_on_after(WAIT_SECONDS):  # for its turn: a thread that has begun is not cancelled
+                return await trio.to_thread.run_sync(run, running, limiter=self._limiter)
         finally:
             self._watch.discard(running)
+        raise _too_busy()
 
-    def _run(self, step: Callable[[Connection], R], level: IsolationLevel, running: _Running, *, read_only: bool) -> R:
+    def _run(self, step: Callable[[Connection], R], level: IsolationLevel, running: Running, *, read_only: bool) -> R:
         with _as_unavailable():
             for tried in range(1, TRIES + 1):
                 try:
@@ -198,14 +208,20 @@ class PostgresqlDatabase(connection.Database):
                 time.sleep(random.uniform(0, _RETRY_SECONDS * 2**tried))  # noqa: S311 - only spreads them
         raise AssertionError
 
-    def _once(self, step: Callable[[Connection], R], level: IsolationLevel, running: _Running, *, read_only: bool) -> R:
+    def _once(self, step: Callable[[Connection], R], level: IsolationLevel, running: Running, *, read_only: bool) -> R:
         with self._pool.connection() as using, running.on(using):
-            _set_up(using, autocommit=False, level=level, read_only=read_only)
+            # Not READ WRITE: that would write to a server that its operator has made read-only.
+            _set_up(using, autocommit=False, level=level, read_only=read_only or None)
             try:
                 mine = _Step(using)
                 result = step(mine)
                 for user_id in mine.changed:
                     mine.execute("SELECT pg_notify(?, ?)", (CHANNEL, user_id))
+            except errors.ReadOnlySqlTransaction as error:
+                if read_only:
+                    raise
+                using.close()  # its server was demoted: a new connection goes to the one that takes writes
+                raise _Broken(error) from error
             except psycopg.OperationalError as error:
                 if using.closed and not isinstance(error, _AGAIN):
                     raise _Broken(error) from error
@@ -243,75 +259,20 @@ class PostgresqlDatabase(connection.Database):
             await trio.to_thread.run_sync(self._pool.close)
 
 
-class _Running:
-    """A step that is under way."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._using: psycopg.Connection[Any] | None = None
-        self._until = trio.current_time() + STEP_SECONDS
-
-    @contextmanager
-    def on(self, using: psycopg.Connection[Any]) -> Iterator[None]:
-        with self._lock:
-            self._using = using
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._using = None
-
-    def give_up_late(self) -> None:
-        """Shut its connection if it has taken too long, and again if it goes on with another one for as long."""
-        if trio.current_time() < self._until:
-            return
-        self._until += STEP_SECONDS
-        with self._lock:
-            if self._using is not None and not self._using.closed:
-                with socket.socket(fileno=os.dup(self._using.fileno())) as connected, suppress(OSError):
-                    connected.shutdown(socket.SHUT_RDWR)
-
-
-class _Watch:
-    """Steps under way, and one task that looks at them while there are any.
-
-    A server that stands still, on a machine that does not, answers nothing for ever, and libpq waits: then the
-    connection is shut from this side. One task for each step would cost more than most steps do.
-    """
-
-    def __init__(self) -> None:
-        self._steps: set[_Running] = set()
-        self._looking = False
-
-    def add(self, step: _Running) -> None:
-        self._steps.add(step)
-        if not self._looking:
-            self._looking = True
-            trio.lowlevel.spawn_system_task(self._look)
-
-    def discard(self, step: _Running) -> None:
-        self._steps.discard(step)
-
-    async def _look(self) -> None:
-        try:
-            while self._steps:
-                await trio.sleep(STEP_SECONDS / 10)
-                for step in tuple(self._steps):
-                    step.give_up_late()
-        finally:
-            self._looking = False
-
-
 class _Broken(Exception):
-    """The connection was lost before a commit was sent: nothing has happened."""
+    """The connection was lost, or of no use, before a commit was sent: nothing has happened."""
 
-    def __init__(self, error: psycopg.OperationalError) -> None:
+    def __init__(self, error: psycopg.Error) -> None:
         super().__init__(str(error))
         self.error = error
 
 
 def _set_up(
-    using: psycopg.Connection[Any], *, autocommit: bool, level: IsolationLevel | None = None, read_only: bool = False
+    using: psycopg.Connection[Any],
+    *,
+    autocommit: bool,
+    level: IsolationLevel | None = None,
+    read_only: bool | None = None,
 ) -> None:
     """Set how the next transaction of a connection is; each change of these takes as long as a small statement."""
     if using.autocommit != autocommit:
@@ -358,6 +319,9 @@ def look(url: str) -> str:
     """Return the version of a server and of the tables there, in words; change nothing. Raises Invalid, Unavailable."""
     with _as_unavailable(), psycopg.connect(_conninfo(url)) as using:
         version = using.info.parameter_status("server_version") or "of unknown version"
+        clock = ServerClock()
+        clock.look(using)
+        clock.check()
         there = using.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
         if not there or not there[0]:
             return f"PostgreSQL {version}, no tables yet: the first `serve` makes them"
@@ -403,10 +367,14 @@ def _as_unavailable() -> Iterator[None]:
     except psycopg.IntegrityError:
         raise  # a fault of ours, not of the server
     except _AGAIN as error:
-        raise Unavailable("the broker is too busy for this now", fix="try again in a moment") from error
+        raise _too_busy() from error
     except PoolTimeout as error:
         raise Unavailable("the broker can't reach its database", fix=fix) from error
     except psycopg.Error as error:
         log.warning("database.failed", error=type(error).__name__, code=error.sqlstate or "", said=_said(error))
         why = f"can't use its database (SQLSTATE {error.sqlstate})" if error.sqlstate else "can't reach its database"
         raise Unavailable(f"the broker {why}", fix=fix) from error
+
+
+def _too_busy() -> Unavailable:
+    return Unavailable("the broker is too busy for this now", fix="try again in a moment")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import os
+import pwd
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -50,3 +54,17 @@ def storages(open_with: Open) -> Handles:
 def storage(storages: Handles) -> Storage:
     """An empty storage."""
     return storages[0]
+
+
+@pytest.fixture
+def small() -> Iterator[Path]:
+    """A file system of some megabytes."""
+    owner = pwd.getpwnam("nobody").pw_uid  # as whom root's server runs
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size=16m,mode=700,uid={owner}", "tmpfs", folder]
+        if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("nothing can be mounted here")
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)

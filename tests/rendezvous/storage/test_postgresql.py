@@ -1,14 +1,11 @@
-"""What only a PostgreSQL server has: versions of its tables, its ways of failing, notices between processes.
+"""What only a PostgreSQL server has: versions of its tables, connections, notices between processes; a real server.
 
-The server is real. A failover is played by a server that goes and comes back.
+How a server fails, short of being away: test_postgresql_failures.py.
 """
 
 from __future__ import annotations
 
 import signal
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,7 +14,7 @@ import trio
 from peer.protocol.errors import DispatchError, Invalid, Unavailable
 from rendezvous.storage.errors import NonceUsed
 from rendezvous.storage.limits import StorageLimits
-from rendezvous.storage.postgresql import PostgresqlStorage, database
+from rendezvous.storage.postgresql import PostgresqlStorage, database, deadlines
 from rendezvous.storage.postgresql.database import PostgresqlDatabase, migrations
 from rendezvous.storage.sql.connection import Connection
 from tests.conftest import HANG
@@ -30,17 +27,6 @@ ALICE, BOB = "alice@example.org", "bob@example.org"
 @pytest.fixture
 def url(postgresql: Server) -> str:
     return postgresql.database()
-
-
-@pytest.fixture
-def own() -> Iterator[Server]:
-    """A server for one test, which may do to it what it likes."""
-    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        server = Server(Path(folder))
-        try:
-            yield server
-        finally:
-            server.end()
 
 
 def one(url: str, query: str) -> object:
@@ -120,7 +106,7 @@ async def test_connections_that_the_server_ended_are_replaced_unnoticed(url: str
 
 
 async def test_a_server_that_stands_still_is_given_up(own: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "STEP_SECONDS", 0.2)
+    monkeypatch.setattr(deadlines, "STEP_SECONDS", 0.2)
     async with PostgresqlStorage(own.database()) as storage:
         await storage.check()
         own.signal(signal.SIGSTOP)

@@ -14,7 +14,8 @@ from peer.protocol.errors import Unavailable
 from rendezvous.storage.sqlite import SqliteStorage, database
 from rendezvous.storage.sqlite.database import READERS, Database, migrations
 from tests.conftest import HANG
-from tests.rendezvous.storage.values import NOW, approved, caller
+from tests.rendezvous.storage.full import filled
+from tests.rendezvous.storage.values import NOW, approved, author, caller, invitation
 
 ALICE = "alice@example.org"
 
@@ -130,3 +131,25 @@ async def test_reads_do_not_wait_for_a_writer(path: Path) -> None:
                 assert not purged.is_set()
                 writer.execute("COMMIT")
         assert await storage.invitation_version(caller(ALICE)) == 7
+
+
+@pytest.mark.root
+async def test_a_full_disk_is_said_and_nothing_is_half_written(small: Path) -> None:
+    """What is there can be read. With room again it goes on."""
+    async with SqliteStorage(small / "rendezvous.db") as storage:
+        await approved(storage, ALICE)
+        ballast = filled(small)
+        taken, refused = [], None
+        for number in range(200):  # pages of the log that are there already are still taken
+            made = invitation(ALICE, f"user{number}@example.org", f"t{number}", statement=bytes(9000))
+            try:
+                await storage.post_invitation(author(ALICE), made, NOW)
+            except Unavailable as error:
+                refused = error
+                break
+            taken.append(made.token)
+        assert refused is not None and "full" in refused.message and "disk" in refused.fix, refused
+        found = await storage.invitation_changes(caller(ALICE), 0)
+        assert [each.token for each in found.sent] == taken[:25]
+        ballast.unlink()
+        await storage.post_invitation(author(ALICE), made, NOW)
