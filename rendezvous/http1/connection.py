@@ -150,7 +150,7 @@ class Connection:
         }
 
     async def send_within_bounds(self, data: bytes, *, last: bool = False) -> None:
-        """Send, for as long as a slow client may take for that many bytes. `last`: the application does nothing more."""
+        """Send, for as long as a slow client may take for that many bytes; `last`: as the last of a response."""
         self._waits.deadline = trio.current_time() + self._timeouts.sending + len(data) / BYTES_A_SECOND
         await self._stream.send_all(data)
         if not last:

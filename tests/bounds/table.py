@@ -2021,6 +2021,7 @@ VALUES: Final[dict[str, str]] = {
     "rendezvous.workers.supervisor:Supervisor._outboxes": "one for each process of --workers",
     "rendezvous.storage.postgresql.database:_Step.changed": "the two users of one change, or the inviters of one page",
     "rendezvous.storage.postgresql.deadlines:Watch._steps": "one for each request that waits for the database",
+    "rendezvous.storage.postgresql.look_ups:LookUps._waiting": "one for each request that waits for the database",
     "rendezvous.storage.postgresql.database:_in_psycopg": "the statements, which are in the code; bounded besides",
     "rendezvous.storage.postgresql.database:_row_class": "their columns, in the code; bounded besides",
     "cli.display:LiveView.calls": "the calls of one run, of which `watch` and `accept` show no more than a trace has",

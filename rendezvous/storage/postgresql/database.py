@@ -10,11 +10,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from importlib import resources
 from typing import Any, Final, TypeVar
 
+import outcome
 import psycopg
 import structlog
 import trio
@@ -27,6 +28,7 @@ from rendezvous.storage.errors import OtherSchema
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.postgresql.clock import ServerClock
 from rendezvous.storage.postgresql.deadlines import Running, Watch
+from rendezvous.storage.postgresql.look_ups import LookUp, LookUps, too_busy
 from rendezvous.storage.rows import Usage
 from rendezvous.storage.sql import connection
 from rendezvous.storage.sql.connection import Connection, Values, usage_of
@@ -120,6 +122,7 @@ class PostgresqlDatabase(connection.Database):
         self._conninfo = conninfo
         self._limiter = trio.CapacityLimiter(connections)
         self._watch = Watch()
+        self._look_ups = LookUps(self._look_up_together, wait_seconds=WAIT_SECONDS)
 
     @classmethod
     def open(
@@ -167,20 +170,39 @@ class PostgresqlDatabase(connection.Database):
         return await self._in_thread(partial(self._run, step, IsolationLevel.REPEATABLE_READ, read_only=True))
 
     async def look_up(self, statement: str, values: Values) -> list[connection.Row]:
-        return await self._in_thread(partial(self._look_up, statement, values))
+        return await self._look_ups.look_up(statement, values)
 
-    def _look_up(self, statement: str, values: Values, running: Running) -> list[connection.Row]:
-        # One statement is a transaction of its own: without BEGIN and COMMIT it is one message each way.
+    async def _look_up_together(self, asked: Sequence[LookUp]) -> None:
+        await self._in_thread(partial(self._look_up, asked))
+
+    def _look_up(self, asked: Sequence[LookUp], running: Running) -> None:
+        # Each statement is a transaction of its own: there is no BEGIN and no COMMIT.
         with _as_unavailable():
             for last in (False, True):
                 with self._pool.connection() as using, running.on(using):
                     _set_up(using, autocommit=True)
                     try:
-                        return list(using.execute(_in_psycopg(statement), values).fetchall())
+                        with using.pipeline() if len(asked) > 1 else nullcontext():
+                            found = [using.execute(_in_psycopg(each.statement), each.values) for each in asked]
+                            for each, rows in zip(asked, found, strict=True):
+                                each.found = outcome.Value(list(rows.fetchall()))
                     except psycopg.OperationalError:
                         if last or not using.closed:
                             raise
-        raise AssertionError
+                    except psycopg.DataError:  # of one of them, which the others are not to suffer from
+                        if len(asked) == 1:
+                            raise
+                        break
+                    else:
+                        return
+        for each in asked:
+            each.found = outcome.capture(self._look_up_alone, each, running)
+
+    def _look_up_alone(self, asked: LookUp, running: Running) -> list[connection.Row]:
+        self._look_up((asked,), running)
+        assert asked.found is not None
+        rows: list[connection.Row] = asked.found.unwrap()
+        return rows
 
     async def _in_thread(self, run: Callable[[Running], R], *, unbounded: bool = False) -> R:
         running = Running()
@@ -192,7 +214,7 @@ class PostgresqlDatabase(connection.Database):
                 return await trio.to_thread.run_sync(run, running, limiter=self._limiter)
         finally:
             self._watch.discard(running)
-        raise _too_busy()
+        raise too_busy()
 
     def _run(self, step: Callable[[Connection], R], level: IsolationLevel, running: Running, *, read_only: bool) -> R:
         with _as_unavailable():
@@ -367,14 +389,10 @@ def _as_unavailable() -> Iterator[None]:
     except psycopg.IntegrityError:
         raise  # a fault of ours, not of the server
     except _AGAIN as error:
-        raise _too_busy() from error
+        raise too_busy() from error
     except PoolTimeout as error:
         raise Unavailable("the broker can't reach its database", fix=fix) from error
     except psycopg.Error as error:
         log.warning("database.failed", error=type(error).__name__, code=error.sqlstate or "", said=_said(error))
         why = f"can't use its database (SQLSTATE {error.sqlstate})" if error.sqlstate else "can't reach its database"
         raise Unavailable(f"the broker {why}", fix=fix) from error
-
-
-def _too_busy() -> Unavailable:
-    return Unavailable("the broker is too busy for this now", fix="try again in a moment")

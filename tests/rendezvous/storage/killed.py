@@ -124,6 +124,9 @@ def _arm_postgresql(moment: Moment) -> None:
     commit = psycopg.Connection.commit
 
     def killed(using: psycopg.Connection[Any]) -> None:
+        if using.read_only:  # a look before the write
+            commit(using)
+            return
         if moment == "commit sent":
             using.pgconn.send_query(b"COMMIT")
             while using.pgconn.flush():

@@ -191,17 +191,17 @@ async def test_a_step_waits_for_its_turn_only_so_long(url: str, monkeypatch: pyt
     async with PostgresqlStorage(url) as storage:
         await approved(storage, ALICE)
         with psycopg.connect(url) as other:
-            other.execute("LOCK TABLE presence IN ACCESS EXCLUSIVE MODE")
+            other.execute("LOCK TABLE invitations IN ACCESS EXCLUSIVE MODE")
             done = 0
 
-            async def look_up() -> None:
+            async def read() -> None:
                 nonlocal done
-                await storage.announcements(caller(ALICE), ALICE, NOW)
+                await storage.invitation_changes(caller(ALICE), 0)
                 done += 1
 
             async with trio.open_nursery() as nursery:
                 for _ in range(CONNECTIONS):
-                    nursery.start_soon(look_up)
+                    nursery.start_soon(read)
                 waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
                 with trio.fail_after(HANG):
                     while administer(url, waiting) != [(CONNECTIONS,)]:
