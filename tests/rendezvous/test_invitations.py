@@ -383,3 +383,20 @@ async def test_the_broker_stores_the_answer_it_was_given_and_no_more(broker: Run
     }
     assert tables["answers"] == [(posted.token, alice.who.device, b"sealed answer")]
     assert hashlib.sha256(b"sealed answer").digest() not in {value for row in tables["invitations"] for value in row}
+
+
+async def test_where_nothing_has_changed_nothing_is_looked_for(
+    broker: Running, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most waits end like this. Seen to fail without the comparison of versions."""
+    alice = await people.signed_in("alice@example.org")
+    await alice.client.post_invitation(alice.signed_invitation("bob@example.org"))
+    changes = await alice.client.invitations()
+    assert len(changes.sent) == 1
+
+    async def never(*_given: object) -> None:
+        raise AssertionError("it looked for what has changed")
+
+    monkeypatch.setattr(broker.broker.storage, "invitation_changes", never)
+    again = await alice.client.invitations(version=changes.version)
+    assert (again.version, again.sent, again.received) == (changes.version, [], [])
