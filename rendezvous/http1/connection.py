@@ -71,8 +71,9 @@ class Connection:
                 while await self._next_request():
                     if not await self._answer(self._reader.ready.popleft()):
                         break
-                if self._refusal is not None:
-                    await self._refuse(self._refusal)
+                else:
+                    if self._refusal is not None:
+                        await self._refuse(self._refusal)
                 if self._unread and not self._ended:
                     await self._linger()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -117,7 +118,7 @@ class Connection:
         """Answer one request. Whether the connection goes on."""
         problem = _problem_of(request)
         if problem is not None:
-            self._refusal = problem
+            await self._refuse(problem)
             return False
         # The application bounds its own waits, those for the body included.
         self._waits.deadline = float("inf")
@@ -189,13 +190,12 @@ class Connection:
 class _Exchange:
     """One request and its response, as ASGI sees it."""
 
-    __slots__ = ("_connection", "_continue_asked", "_disconnected", "_done", "_head", "_length", "_request", "_taken")
+    __slots__ = ("_connection", "_continue_asked", "_done", "_head", "_request", "_taken")
 
     def __init__(self, connection: Connection, request: Request) -> None:
         self._connection = connection
         self._request = request
         self._head = b""
-        self._length: int | None = None
         self._done = False
         self._taken = False
         expects = request.values(b"expect")

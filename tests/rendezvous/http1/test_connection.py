@@ -127,6 +127,13 @@ async def test_a_request_behind_a_refused_one_is_not_answered() -> None:
         assert said.startswith(b"HTTP/1.1 400") and said.count(b"HTTP/1.1") == 1
 
 
+async def test_behind_the_last_answer_comes_nothing() -> None:
+    """Seen to fail where what a client sends behind its last request is refused, too."""
+    async with served(echo) as server:
+        said = await server.exchange(b"GET / " + LAST + b"nonsense\r\n\r\n")
+        assert said.endswith(b"connection: close\r\n\r\nGET /||") and said.count(b"HTTP/1.1") == 1
+
+
 async def test_a_body_is_asked_for_where_its_client_waits_to_be() -> None:
     async with served(echo) as server, await server.connect() as stream:
         await stream.send_all(b"POST / " + HEAD + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n")
