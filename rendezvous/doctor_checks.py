@@ -165,7 +165,7 @@ def _secrets(options: Options, environment: Mapping[str, str]) -> list[Check]:
     else:
         return found
     since = f" since {began(options.folder)}" if fallback.exists() and (options.folder / SECRET_FILE).exists() else ""
-    return [*found, Check("rotation", False, f"the secret before is still accepted{since}", ending, needed=False)]
+    return [*found, Check("rotation", False, f"the old secret is still accepted{since}", ending, needed=False)]
 
 
 def _secret(

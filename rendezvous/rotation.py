@@ -34,7 +34,7 @@ def begin(folder: Path) -> None:
     except FileExistsError:
         if fallback.read_bytes() != secret.read_bytes():  # the same: it was stopped here the last time
             raise Conflict(
-                f"a rotation is under way since {began(folder)}: the secret before it is still accepted",
+                f"a rotation is under way since {began(folder)}: the old secret is still accepted",
                 fix=f"end that first, {DAYS} days after it began or at once: `{END}`",
             ) from None
     make_private(secret, new_secret(), replacing=True)
@@ -70,7 +70,7 @@ def began(folder: Path) -> str:
     epilog="\b\nExample:\n  dispatch-rendezvous rotate-secret --data /srv/dispatch   # restart the broker",
 )
 @data_option
-@click.option("--end", "ending", is_flag=True, help="End a rotation: tokens by the secret before are refused.")
+@click.option("--end", "ending", is_flag=True, help="End a rotation: tokens that the old secret signed are refused.")
 @click.option("--at-once", is_flag=True, help="The secret has leaked: accept no other. Everybody has to sign in again.")
 def rotate_secret(*, data: Path, ending: bool, at_once: bool) -> None:
     """Replace the secret of sign-in tokens without anybody having to sign in again.
@@ -99,7 +99,9 @@ def rotate_secret(*, data: Path, ending: bool, at_once: bool) -> None:
                 click.echo(f"ended: devices that were not online since {day} have to sign in again; {RESTART}")
             else:
                 begin(folder)
-                click.echo(f"begun: the secret before is still accepted; {RESTART}; in {DAYS} days end it by `{END}`")
+                click.echo(
+                    f"there is a new secret, and the old one is accepted as well; {RESTART}; in {DAYS} days: `{END}`"
+                )
         except OSError as error:
             raise Unavailable(
                 f"can't replace the secret in {folder}: {error.strerror}", fix="repair or free the disk"
