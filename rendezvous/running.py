@@ -40,7 +40,8 @@ def run(options: Options, arguments: Sequence[str]) -> None:
     A worker leaves the lock of the data folder to the process that started it.
     """
     # What is wrong with these is found before any process is started or socket opened.
-    options.mailer(), _tls(options)
+    options.mailer()
+    _tls(options)
     if options.worker:
         _run_to_its_end(partial(_work, options, Inherited.read(options.worker)))
         return

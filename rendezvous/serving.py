@@ -1,4 +1,4 @@
-"""Serving a broker until it is stopped: connections, notices, regular purging. Options: main.py."""
+"""Serving a broker until it is stopped: connections, notices, regular purging. From options to here: running.py."""
 
 from __future__ import annotations
 

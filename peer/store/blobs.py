@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from peer.machine.plain_file import open_plain
 from peer.protocol.errors import TooLarge, Unavailable
+from sandbox.reflink import reflink
 
 PIECE = 256 * 1024
 """Bytes read, hashed and written at once: few enough to be in the processor's cache all the while."""
-_FICLONE = 0x4004_9409
-"""Of linux/fs.h: Btrfs, XFS and bcachefs know it. The fcntl module names it from Python 3.12 on."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ class Blobs:
             temporary = self.folder / f".in-{os.getpid()}-{os.urandom(8).hex()}"
             try:
                 with open(temporary, "x+b", buffering=0, opener=_private) as out:
-                    cloned = _clone(file.fileno(), out.fileno())
+                    cloned = reflink(file.fileno(), out.fileno())
                     while count := os.readv(out.fileno() if cloned else file.fileno(), [piece]):
                         size += count
                         if size > limit:
@@ -140,17 +137,6 @@ class Blobs:
 
 def _not_stored(error: OSError) -> Unavailable:
     return Unavailable(f"the file could not be stored: {error.strerror}", fix="free some disk space, then try again")
-
-
-def _clone(source: int, descriptor: int) -> bool:
-    """Have an empty file share the blocks that another one has at this moment; return whether that was possible."""
-    if sys.platform != "linux":
-        return False
-    try:
-        fcntl.ioctl(descriptor, _FICLONE, source)
-    except OSError:  # another file system, or one that cannot, or one that is full: a copy says what is wrong
-        return False
-    return True
 
 
 def _write(descriptor: int, data: memoryview) -> None:

@@ -9,7 +9,6 @@ The original may change and move meanwhile, and be of any depth: it is walked by
 
 from __future__ import annotations
 
-import fcntl
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 
 from sandbox.confinement.profile import Limits
 from sandbox.confinement.walk import Folder, Parts, walk
+from sandbox.reflink import reflink
 from sandbox.views.manifest import MAX_RECORD, Copied, ManifestWriter, kind_of
 
 COPY: Final = "copy"
@@ -29,7 +29,6 @@ MAX_BYTES: Final = 4 * 1024**3
 MAX_DEPTH: Final = 128
 """A folder of the copy is kept open for each level."""
 _MAX_NAMED: Final = 20
-_FICLONE: Final = 0x40049409
 _CHUNK: Final = 16 * 1024 * 1024
 
 
@@ -261,9 +260,7 @@ def _copied(source: int, about: os.stat_result, name: str, into: int) -> os.stat
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     target = os.open(name, flags, 0o600, dir_fd=into)
     try:
-        try:
-            fcntl.ioctl(target, _FICLONE, source)
-        except OSError:
+        if not reflink(source, target):
             _copy_bytes(source, target, about.st_size)
         os.fchmod(target, about.st_mode & 0o777)
         os.utime(target, ns=(about.st_atime_ns, about.st_mtime_ns))

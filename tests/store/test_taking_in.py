@@ -14,6 +14,7 @@ import pytest
 from peer.protocol.errors import TooLarge
 from peer.store import blobs
 from peer.store.blobs import Blobs
+from sandbox.reflink import reflink
 
 CONTENT = os.urandom(700_000)
 
@@ -29,7 +30,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.write_bytes(b"changed since")
         return True
 
-    monkeypatch.setattr(blobs, "_clone", clone)
+    monkeypatch.setattr(blobs, "reflink", clone)
     return path
 
 
@@ -55,7 +56,7 @@ def test_what_cannot_be_cloned_is_copied(tmp_path: Path) -> None:
     out = os.memfd_create("elsewhere")
     try:
         with path.open("rb") as file:
-            assert not blobs._clone(file.fileno(), out)
+            assert not reflink(file.fileno(), out)
     finally:
         os.close(out)
     taken = Blobs(tmp_path / "blobs").take_in(path, "report.csv", limit=len(CONTENT))
