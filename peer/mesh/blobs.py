@@ -26,7 +26,9 @@ import trio
 from peer.mesh.guards.yamux_header import MAX_FRAME_PAYLOAD
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
+from peer.protocol import codec
 from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Invalid, NotFound
+from peer.protocol.frames import frame
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +61,7 @@ class BlobLimits:
     """For the request to arrive, and for its reply."""
     piece: float = 60.0
     """For one piece of 1 MiB: below 18 kB/s the transfer counts as stalled."""
-    streams_per_peer: int = 8
+    streams_per_peer: int = 16
     """Twice what a client opens at once, because streams from before a reconnect may linger."""
 
 
@@ -186,6 +188,7 @@ async def fetch_part(
     size: int,
     path: Path,
     prepare: Callable[[], object] = lambda: None,
+    on_last_piece: Callable[[], object] = lambda: None,
     limits: BlobLimits | None = None,
 ) -> Part:
     """Fetch one blob from a connected peer into the file `path` (0600); return that, whole and verified.
@@ -194,7 +197,8 @@ async def fetch_part(
     bytes so far stay in the file, and the next call continues from there. Raises Refused with the peer's code (404,
     403, …), Unavailable if the transfer breaks off (call again), Invalid if the bytes do not match the digest (the
     file is deleted), Conflict if another call is fetching it, OSError. `prepare` is called in a thread before all, to
-    make the folder.
+    make the folder; `on_last_piece` as soon as no more than one piece is missing, so that another transfer can begin
+    while this one ends.
     """
 
     def opened() -> Part:
@@ -203,9 +207,10 @@ async def fetch_part(
 
     part = await trio.to_thread.run_sync(opened)
     try:
-        stream = await host.open_stream(peer_id, BLOB)
+        request = frame(codec.encode([statement_id, digest, part.offset]))
+        stream = await host.open_stream(peer_id, BLOB, opening=request)
         try:
-            await _pull(stream, part, statement_id, digest, size, limits or BlobLimits())
+            await _pull(stream, part, size, on_last_piece, limits or BlobLimits())
         finally:
             await stream.reset()
         if part.digest() != digest:
@@ -219,8 +224,7 @@ async def fetch_part(
     return part
 
 
-async def _pull(stream: Stream, part: Part, statement_id: bytes, digest: bytes, size: int, limits: BlobLimits) -> None:
-    await stream.send([statement_id, digest, part.offset], deadline=limits.request)
+async def _pull(stream: Stream, part: Part, size: int, on_last_piece: Callable[[], object], limits: BlobLimits) -> None:
     match await stream.receive(max_bytes=MAX_REPLY, deadline=limits.request):
         case [200, int(their_size), str(), str()]:
             if their_size != size:
@@ -243,7 +247,7 @@ async def _pull(stream: Stream, part: Part, statement_id: bytes, digest: bytes, 
                 nursery.cancel_scope.cancel()
 
         nursery.start_soon(store)
-        broken = await _receive_pieces(stream, outgoing, size - part.offset, limits)
+        broken = await _receive_pieces(stream, outgoing, size - part.offset, on_last_piece, limits)
     if failed:
         raise failed[0]
     if broken is not None:
@@ -253,13 +257,19 @@ async def _pull(stream: Stream, part: Part, statement_id: bytes, digest: bytes, 
 
 
 async def _receive_pieces(
-    stream: Stream, outgoing: trio.MemorySendChannel[list[bytes]], left: int, limits: BlobLimits
+    stream: Stream,
+    outgoing: trio.MemorySendChannel[list[bytes]],
+    left: int,
+    on_last_piece: Callable[[], object],
+    limits: BlobLimits,
 ) -> DispatchError | None:
     """Receive `left` bytes and pass them on in pieces. On an error pass on the partial piece, then return the error."""
     async with outgoing:
         while left:
             piece: list[bytes] = []
             size = min(PIECE, left)
+            if left == size:
+                on_last_piece()
             try:
                 await stream.gather(piece, size, deadline=limits.piece)
             except DispatchError as error:

@@ -332,8 +332,11 @@ class MeshHost:
 
         self._host.set_stream_handler(TProtocol(protocol_id), adapted)
 
-    async def open_stream(self, peer_id: str, protocol_id: str) -> Stream:
+    async def open_stream(self, peer_id: str, protocol_id: str, *, opening: bytes = b"") -> Stream:
         """Open a stream on the peer's newest connection.
+
+        `opening`, the first frames of the protocol (a window of them at most), is sent with the negotiation, without
+        waiting for its answer. A peer that does not serve the protocol sees them as well.
 
         Raises Unavailable if it is not connected, does not serve the protocol, or does not reply within
         MeshLimits.open_stream seconds.
@@ -356,7 +359,7 @@ class MeshHost:
         done = False
         try:
             with trio.fail_after(self._limits.open_stream):
-                await _negotiate(net_stream, protocol_id.encode())
+                await _negotiate(net_stream, protocol_id.encode(), opening)
             done = True
         except (trio.TooSlowError, StreamError, ValueError, OSError) as error:
             if isinstance(error, trio.TooSlowError):
@@ -385,9 +388,9 @@ class MeshHost:
                 listener(peer_id)
 
 
-async def _negotiate(net_stream: INetStream, protocol: bytes) -> None:
-    """multistream-select with both messages sent at once, as the spec allows: one round trip instead of two."""
-    await net_stream.write(encode_delim(MULTISTREAM) + encode_delim(protocol))
+async def _negotiate(net_stream: INetStream, protocol: bytes, opening: bytes) -> None:
+    """multistream-select with everything sent at once, as the spec allows: one round trip instead of three."""
+    await net_stream.write(encode_delim(MULTISTREAM) + encode_delim(protocol) + opening)
     if await read_delim(net_stream) != MULTISTREAM or await read_delim(net_stream) != protocol:
         raise ValueError("the other side chose another protocol")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import AsyncExitStack, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,13 +31,13 @@ from peer.store import dispatches, outbox, rows
 log = structlog.get_logger(__name__)
 
 PULLS_PER_DEVICE = 4
-"""Files of a device that come at once."""
+"""Files of a device that come at once, not counting those whose last piece is on its way."""
 FETCHES_PER_DEVICE = 2 * PULLS_PER_DEVICE
-"""Files of a device that are open at once: those that come, and those that the disk is waited for."""
+"""Files of a device that are open at once: those that come, also their last piece, and those the disk is waited for."""
 COMMITS_AT_ONCE = 8
 """Files of all devices that the disk is waited for in a thread; syncs under way together cost a journal one write."""
-PULLED_AT_ONCE = 32
-"""Files of one device taken up together; the rest of them stay in the store alone."""
+PULLED_AT_ONCE = 64
+"""Files of one device taken up together, a dispatch's at least; the rest of them stay in the store alone."""
 FIRST_REST, LONGEST_REST = 30.0, 1800.0
 """Seconds between attempts after a device failed, doubled each time. A new connection ends the wait."""
 
@@ -207,14 +207,15 @@ class BlobFetcher:
 
         What has come is stored meanwhile, in one step for all that came during the step before.
         """
-        left, transfers = iter(items), trio.CapacityLimiter(PULLS_PER_DEVICE)
+        left, transfers = iter(items), trio.Semaphore(PULLS_PER_DEVICE)
         arrived, to_store = trio.open_memory_channel[rows.File](PULLED_AT_ONCE)
 
         async def pull(arrived: trio.MemorySendChannel[rows.File]) -> None:
             with arrived:
                 while True:
-                    async with AsyncExitStack() as place:
-                        await place.enter_async_context(transfers)
+                    with ExitStack() as place:
+                        await transfers.acquire()
+                        place.callback(transfers.release)
                         item = next(left, None)
                         if item is None or self._rest_until(device) > trio.current_time():
                             return
@@ -262,7 +263,7 @@ class BlobFetcher:
         self._whole -= {(device, item.statement, item.digest) for item in items}
         self._resting.pop(device, None)
 
-    async def _bring(self, device: str, item: rows.File, place: AsyncExitStack) -> None:
+    async def _bring(self, device: str, item: rows.File, place: ExitStack) -> None:
         """Fetch one file, unless it came before and could not be stored."""
         lock = self._one_by_one.setdefault((device, item.digest), trio.Lock())
         async with lock:
@@ -307,17 +308,17 @@ class BlobFetcher:
             return False
         return True
 
-    async def _transfer(self, device: str, item: rows.File, place: AsyncExitStack) -> None:
-        """Fetch one file and make it durable: while the disk is waited for, the next one has its place."""
-        part = await self._whole_part(device, item)
+    async def _transfer(self, device: str, item: rows.File, place: ExitStack) -> None:
+        """Fetch one file and make it durable. Its last piece and the disk are waited for while the next one comes."""
+        part = await self._whole_part(device, item, place)
         try:
-            await place.aclose()
+            place.close()
             destination = self._journal.context.blobs.path(item.digest)
             await trio.to_thread.run_sync(part.commit, destination, limiter=self._commits)
         finally:
             part.close()
 
-    async def _whole_part(self, device: str, item: rows.File) -> blob_protocol.Part:
+    async def _whole_part(self, device: str, item: rows.File, place: ExitStack) -> blob_protocol.Part:
         """Fetch one file; go on at its byte at once where another path to the device is left or found."""
         blobs = self._journal.context.blobs
         path = blobs.part(item.digest, device)
@@ -333,6 +334,7 @@ class BlobFetcher:
                     size=item.size,
                     path=path,
                     prepare=partial(blobs.destination, item.digest),
+                    on_last_piece=place.close,
                 )
             except Unavailable:
                 if _size(path) <= before:

@@ -20,7 +20,7 @@ from peer.store import blobs, contacts, lists
 from peer.store.blobs import StagedFile
 from peer.trust import fingerprints
 
-TAKEN_IN_AT_ONCE = 4
+TAKEN_IN_AT_ONCE = 8
 """Files, of all sends together: one is copied and hashed while the disk has not finished with another."""
 
 

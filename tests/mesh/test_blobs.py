@@ -50,6 +50,27 @@ async def test_a_blob_arrives_whole_under_its_name(tmp_path: Path, size: int) ->
     assert asked == [(ana.peer_id, STATEMENT, digest)]
 
 
+async def test_the_last_piece_is_announced_before_it_comes(tmp_path: Path) -> None:
+    size = 3 * blobs.PIECE + 7
+    path, digest = blob(tmp_path, size)
+    there: list[int] = []
+    part = tmp_path / "got.part"
+    async with two_hosts() as (ana, ben):
+        serve_path(ben, path)
+        whole = await blobs.fetch_part(
+            ana,
+            ben.peer_id,
+            statement_id=STATEMENT,
+            digest=digest,
+            size=size,
+            path=part,
+            on_last_piece=lambda: there.append(part.stat().st_size),
+        )
+        whole.close()
+    (stored,) = there
+    assert stored <= 3 * blobs.PIECE < part.stat().st_size
+
+
 async def test_a_broken_transfer_goes_on_where_it_was(tmp_path: Path) -> None:
     """Faults 8 and resume. Seen to fail with the end of the stream taken for the end of the blob."""
     size = 8 * blobs.PIECE

@@ -6,9 +6,14 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from libp2p.abc import INetStream
+from libp2p.io.utils import read_exactly
+from libp2p.utils import encode_delim, read_delim
 
+from peer.mesh.host import MULTISTREAM
 from peer.mesh.streams import Stream, StreamEnded, StreamStalled
-from peer.protocol.errors import DispatchError, Invalid, TooLarge
+from peer.protocol import codec
+from peer.protocol.errors import DispatchError, Invalid, TooLarge, Unavailable
 from peer.protocol.frames import Deframer, encode_varint, frame
 from tests.conftest import HANG
 from tests.mesh.harness import two_hosts
@@ -83,6 +88,37 @@ async def test_deadlines_end_a_stream_that_stands_still() -> None:
                 await stream.write(bytes(50_000_000), deadline=0.5)
             with pytest.raises(StreamEnded):  # half a frame is out: nothing may follow it
                 await stream.write(b"more", deadline=1)
+
+
+async def test_what_a_stream_opens_with_waits_for_no_answer() -> None:
+    """Seen to fail with the opening sent after the negotiation's answer, for which the other side wants it first."""
+    request = frame(codec.encode("request"))
+
+    async def late(stream: INetStream) -> None:
+        for expected in (MULTISTREAM, b"/test/late/1"):
+            assert await read_delim(stream) == expected
+        assert await read_exactly(stream, len(request)) == request
+        await stream.write(encode_delim(MULTISTREAM) + encode_delim(b"/test/late/1") + frame(codec.encode("answer")))
+        await trio.sleep_forever()
+
+    async with two_hosts() as (ana, ben):
+        ben._swarm.set_stream_handler(late)
+        stream = await ana.open_stream(ben.peer_id, "/test/late/1", opening=request)
+        assert await stream.receive(max_bytes=100, deadline=HANG) == "answer"
+
+
+async def test_what_a_stream_opens_with_comes_first_or_nobody_takes_it() -> None:
+    async def both(stream: Stream) -> None:
+        await stream.send([await stream.receive(max_bytes=100) for _ in range(2)], deadline=HANG)
+
+    async with two_hosts() as (ana, ben):
+        ben.handle("/test/both/1", both)
+        opening = frame(codec.encode("first"))
+        stream = await ana.open_stream(ben.peer_id, "/test/both/1", opening=opening)
+        await stream.send("second", deadline=HANG)
+        assert await stream.receive(max_bytes=100, deadline=HANG) == ["first", "second"]
+        with pytest.raises(Unavailable):
+            await ana.open_stream(ben.peer_id, "/test/unknown/1", opening=opening)
 
 
 async def test_what_came_before_a_stall_is_kept() -> None:

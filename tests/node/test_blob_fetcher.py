@@ -226,6 +226,41 @@ async def test_files_come_while_the_disk_is_waited_for(
         nursery.cancel_scope.cancel()
 
 
+async def test_the_last_piece_of_a_file_is_waited_for_while_the_next_file_comes(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where a file has its place until it is whole. Between two files nothing came for two round trips."""
+    recipient = Recipient(tmp_path, "alice")
+    recipient.awaits("alice", files=20)
+    coming: list[Callable[[], object]] = []
+    whole = trio.Event()
+
+    async def fetch_part(_host: object, _device: str, *, on_last_piece: Callable[[], object], **_: object) -> InMemory:
+        coming.append(on_last_piece)
+        await whole.wait()
+        return InMemory()
+
+    monkeypatch.setattr(blob_protocol, "fetch_part", fetch_part)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recipient.puller().run)
+        await until(lambda: len(coming) == delivery.PULLS_PER_DEVICE)
+        await settled()
+        assert len(coming) == delivery.PULLS_PER_DEVICE
+        coming[0]()
+        coming[0]()  # as where a transfer goes on after its path broke off
+        await until(lambda: len(coming) == delivery.PULLS_PER_DEVICE + 1)
+        await settled()
+        assert len(coming) == delivery.PULLS_PER_DEVICE + 1
+        for on_last_piece in coming:
+            on_last_piece()
+        await until(lambda: len(coming) == delivery.FETCHES_PER_DEVICE)
+        await settled()
+        assert len(coming) == delivery.FETCHES_PER_DEVICE
+        whole.set()
+        await until(lambda: len(coming) == 20)
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_is_held_of_a_sender_does_not_grow_with_its_files(
     tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,13 +299,13 @@ async def test_every_file_arrives_however_many_there_are(
     tmp_path: Path, mock_clock: MockClock, taken: list[tuple[str, bytes]]
 ) -> None:
     recipient = Recipient(tmp_path, "alice")
-    files = 2 * delivery.PULLED_AT_ONCE + 1
-    for _ in range(2):
-        recipient.awaits("alice", files=min(files, 50))
+    count = 2 * delivery.PULLED_AT_ONCE // 50 + 1
+    for _ in range(count):
+        recipient.awaits("alice", files=50)
     puller = recipient.puller()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(puller.run)
-        await until(lambda: len(taken) == 2 * min(files, 50))
+        await until(lambda: len(taken) == 50 * count)
         nursery.cancel_scope.cancel()
 
 
