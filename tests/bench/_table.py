@@ -20,6 +20,10 @@ class Line:
     met: bool | None = None
 
 
+class Missing(Exception):
+    """Something to compare with cannot be had here; says why."""
+
+
 def show(title: str, lines: Sequence[Line]) -> None:
     """Print the table, and how busy the machine was: on a shared one, only ratios of one run mean much."""
     print(f"\n{title}")

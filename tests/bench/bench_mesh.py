@@ -1,7 +1,7 @@
 """The wire alone: courier and blobs without node or store beside bare libp2p, two processes over loopback.
 
-"bare" is py-libp2p as it comes (stock host, Noise and Yamux), "ours" the hardened host; they take turns. What node,
-store and loopback API add is bench_courier.py and bench_files.py.
+"bare" is py-libp2p as it comes (stock host, Noise and Yamux), "ours" the hardened host; they take turns, with js-libp2p
+where that can be installed. What node, store and loopback API add is bench_courier.py and bench_files.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import trio
@@ -27,12 +27,13 @@ from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
 from peer.protocol.acknowledgements import Acknowledgement
-from tests.bench._table import Line, ms, p50, show
+from tests.bench._js_libp2p import JsLibp2p, js_libp2p
+from tests.bench._table import Line, Missing, ms, p50, show
 from tests.mesh.harness import MemoryOutbox
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
 ECHO, SOURCE = TProtocol("/bench/echo/1"), TProtocol("/bench/source/1")
-ROUNDS, FILES, SIZE = 2, 50, 5_000_000
+ROUNDS, FILES, SIZE = 3, 50, 5_000_000
 PIECE = 262_144
 
 
@@ -86,7 +87,7 @@ async def serve(folder: Path) -> None:
 class Bench:
     """The measuring process."""
 
-    def __init__(self, bare_address: str, our_address: str, folder: Path) -> None:
+    def __init__(self, bare_address: str, our_address: str, folder: Path, js: JsLibp2p | None) -> None:
         self.bare = new_host(key_pair=create_new_key_pair(os.urandom(32)))
         self.target = info_from_p2p_addr(Multiaddr(bare_address))
         self.ours = MeshHost(os.urandom(32), listen=[LISTEN], admits=lambda _: True)
@@ -95,6 +96,7 @@ class Bench:
         self.outbox = MemoryOutbox()
         self.courier = Courier(self.ours, outbox=self.outbox, receive=accept, addresses=no_addresses)
         self.folder = folder
+        self.js = js
         self.number = 0
 
     async def run(self) -> None:
@@ -154,6 +156,9 @@ class Bench:
         for _ in range(ROUNDS):
             speeds["bare stream"].append(await self.timed(self.bare_copy))
             speeds["our stream"].append(await self.timed(self.our_copy))
+            if self.js is not None:
+                seconds = await trio.to_thread.run_sync(self.js.copy, FILES * SIZE)
+                speeds.setdefault("js-libp2p's stream", []).append(FILES * SIZE / seconds / 1e6)
             speeds["blobs"].append(await self.timed(lambda: self.fetch_all(digests)))
             async with trio.open_nursery() as nursery:
 
@@ -164,10 +169,14 @@ class Bench:
                 nursery.start_soon(measure)
                 await self.fetch_all(digests)
                 nursery.cancel_scope.cancel()
-        base = p50(speeds["bare stream"])
+        middle = {name: p50(values) for name, values in speeds.items()}
         lines = [
-            Line(name, f"{p50(values):.0f} MB/s", p50(values) / base, "bare stream") for name, values in speeds.items()
+            Line(name, f"{speed:.0f} MB/s", speed / middle["bare stream"], "bare stream")
+            for name, speed in middle.items()
         ]
+        if (theirs := middle.get("js-libp2p's stream")) is not None:
+            ratio = middle["our stream"] / theirs
+            lines.append(Line("our stream", "", ratio, "js-libp2p's stream", ">= 1x", ratio >= 1))
         show(
             f"{FILES} files of {SIZE / 1e6:g} MB, {ROUNDS} times",
             [*lines, Line("courier meanwhile, on the same connection", ms(beside))],
@@ -210,13 +219,18 @@ class Bench:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        try:
+            js = stack.enter_context(js_libp2p(Path(folder)))
+        except Missing as error:
+            print(f"\nwithout js-libp2p: {error}")
+            js = None
         command = [sys.executable, "-m", "tests.bench.bench_mesh", "serve", folder]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             try:
                 bare_address, our_address = server.stdout.readline().split()
-                trio.run(Bench(bare_address, our_address, Path(folder)).run)
+                trio.run(Bench(bare_address, our_address, Path(folder), js).run)
             finally:
                 server.kill()
 

@@ -25,9 +25,10 @@ from pathlib import Path
 
 import psutil
 
+from tests.bench._disk import use_memory
 from tests.bench._pair import Watch
 from tests.bench._spliced import Spliced, spliced
-from tests.bench._table import Line, p50, show
+from tests.bench._table import Line, Missing, p50, show
 from tests.bench.bench_files import FILES, SIZE, TOTAL_MB, make_files
 from tests.bench.bench_relay import used
 from tests.rendezvous.world import make_certificate
@@ -39,15 +40,13 @@ MADE_BEFORE = "DISPATCH_BENCH_WORMHOLE"
 """A variable that names a virtual environment with them, so that none is made."""
 SECRET = "for-this-measurement-alone-on-loopback"
 GOAL = 0.8
+EACH_ROUND = 8 * FILES * SIZE
+"""Bytes of page cache that a round fills: the files, what each of the four writes, and half as much again."""
 WITHIN = 600.0
 """Seconds for any one step."""
 
 Measured = tuple[float, float]
 """Seconds of time, and of processor time of all processes that took part."""
-
-
-class Missing(Exception):
-    """The packages cannot be had; says why."""
 
 
 class Wormhole:
@@ -228,6 +227,7 @@ def main() -> None:
             "wormhole, relayed": lambda files: wormhole.send(files, relayed=True),
             "TLS spliced, in memory": lambda _: piped(pipe),
         }
+        use_memory(ROUNDS * EACH_ROUND)
         taken: dict[str, list[Measured]] = {way: [] for way in ways}
         for number in range(ROUNDS):
             files = folder / f"round{number}"
