@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from peer.protocol import base64url, names
 from peer.protocol.errors import Forbidden, Gone, Invalid, NotFound, TooLarge
-from peer.protocol.statements import DeviceSet, Invitation, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import DeviceSet, Invitation
 from rendezvous import mail_texts, web
 from rendezvous.broker import Broker
 from rendezvous.join_pages import day, join_page

@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from peer.protocol import names
 from peer.protocol.errors import Forbidden, Internal, Invalid, Unavailable
-from peer.protocol.statements import DeviceSet, Membership, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import DeviceSet, Membership
 from rendezvous import web
 from rendezvous.broker import Broker
 from rendezvous.storage.errors import UserCodeTaken

@@ -10,7 +10,8 @@ from typing import TypeVar
 from peer.protocol import base64url, codec
 from peer.protocol.codec import Malformed
 from peer.protocol.errors import Forbidden, Invalid
-from peer.protocol.statements import BrokerRequest, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import BrokerRequest
 from rendezvous.storage.rows import Author, Caller
 
 WINDOW_MS = 5 * 60 * 1000

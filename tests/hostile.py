@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peer.programs import daemon
-from peer.protocol import statements
+from peer.protocol import signing, statements
 
 
 def _unchecked(device_set: statements.DeviceSet) -> None:
@@ -11,5 +11,5 @@ def _unchecked(device_set: statements.DeviceSet) -> None:
 
 
 if __name__ == "__main__":
-    statements._check_memberships = _unchecked
+    signing._check_memberships = _unchecked
     daemon.main()

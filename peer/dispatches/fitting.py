@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from peer.protocol.errors import Conflict
 from peer.protocol.growth import is_ignorable
-from peer.protocol.statements import Hello, Statement, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Hello, Statement
 from peer.protocol.table import FEATURES, FIELDS
 
 

@@ -28,7 +28,8 @@ from peer.machine.keychains import Keychain
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol import codec, cose, names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotFound, NotSignedIn, Unavailable
-from peer.protocol.statements import Device, DeviceSet, Membership, open_as, sign_by_device, sign_by_root
+from peer.protocol.signing import open_as, sign_by_device, sign_by_root
+from peer.protocol.statements import Device, DeviceSet, Membership
 
 DEVICE_SET = "device-set"
 OFFERED = "device-set.offered"

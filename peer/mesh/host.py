@@ -388,7 +388,7 @@ class MeshHost:
                 listener(peer_id)
 
 
-async def _negotiate(net_stream: INetStream, protocol: bytes, opening: bytes) -> None:
+async def _negotiate(net_stream: INetStream, protocol: bytes, opening: bytes = b"") -> None:
     """multistream-select with everything sent at once, as the spec allows: one round trip instead of three."""
     await net_stream.write(encode_delim(MULTISTREAM) + encode_delim(protocol) + opening)
     if await read_delim(net_stream) != MULTISTREAM or await read_delim(net_stream) != protocol:

@@ -32,7 +32,8 @@ from peer.node.scope_requests import (
 from peer.protocol import names
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
-from peer.protocol.statements import Invitation, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Invitation
 from peer.steps import granting, invitation_answers, inviting
 from peer.steps.journal import Journal
 from peer.store import contacts, edges, invitations, lists, rows, trust_views

@@ -8,7 +8,8 @@ from peer.protocol.cose import ALG, EDDSA, KID, TYP
 from peer.protocol.fields import IGNORABLE
 from peer.protocol.growth import FIRST_IGNORABLE, LAST_IGNORABLE
 from peer.protocol.names import MAX_USER_ID, PEER_ID_PREFIX
-from peer.protocol.statements import TYPES, Statement, media_type, parts_of
+from peer.protocol.signing import media_type
+from peer.protocol.statements import TYPES, Statement, parts_of
 from peer.protocol.table import DEVICE_FORM, FIELDS, FILE_FORM
 
 _TEXT = re.compile(r"\btext-(\d+)\b")

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from peer.machine.identity import Identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol import names
-from peer.protocol.statements import Addressed, DeviceStatement, Signed, sign_by_device
+from peer.protocol.signing import Signed, sign_by_device
+from peer.protocol.statements import Addressed, DeviceStatement
 from peer.store.blobs import Blobs
 from peer.store.database import Store
 

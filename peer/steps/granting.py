@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, NotFound
-from peer.protocol.statements import EdgeChange, Revocation, Signed
+from peer.protocol.signing import Signed
+from peer.protocol.statements import EdgeChange, Revocation
 from peer.steps import invitation_answers, receiving, sending
 from peer.steps.effects import PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction

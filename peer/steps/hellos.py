@@ -11,7 +11,8 @@ from typing import Final
 
 from peer.protocol.brokers import mark
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, TooLarge
-from peer.protocol.statements import TYPES, Hello, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import TYPES, Hello
 from peer.protocol.table import FEATURES
 from peer.steps.transaction import Transaction
 from peer.store import contacts, counters, rows

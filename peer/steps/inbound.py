@@ -14,6 +14,7 @@ from typing import Final
 from peer.protocol.acknowledgements import Acknowledgement, acknowledgement_of
 from peer.protocol.errors import Conflict, DispatchError, Forbidden
 from peer.protocol.growth import NotUnderstood
+from peer.protocol.signing import Signed, open_statement
 from peer.protocol.statements import (
     Acceptance,
     Addressed,
@@ -29,8 +30,6 @@ from peer.protocol.statements import (
     Membership,
     Result,
     Revocation,
-    Signed,
-    open_statement,
 )
 from peer.steps import granting, invitation_answers, memberships, receiving, sending
 from peer.steps.context import Context

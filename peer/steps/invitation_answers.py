@@ -13,17 +13,8 @@ from peer.protocol import codec
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.sealing import seal
-from peer.protocol.statements import (
-    Acceptance,
-    Confirmation,
-    Decline,
-    DeviceSet,
-    EdgeChange,
-    Invitation,
-    Signed,
-    open_as,
-    open_statement,
-)
+from peer.protocol.signing import Signed, open_as, open_statement
+from peer.protocol.statements import Acceptance, Confirmation, Decline, DeviceSet, EdgeChange, Invitation
 from peer.steps import inviting, memberships
 from peer.steps.effects import BrokerWriteQueued, PeopleChanged
 from peer.steps.transaction import Transaction

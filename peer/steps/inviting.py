@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
-from peer.protocol.statements import DeviceSet, DeviceStatement, Invitation, Signed, open_as
+from peer.protocol.signing import Signed, open_as
+from peer.protocol.statements import DeviceSet, DeviceStatement, Invitation
 from peer.steps.effects import BrokerWriteQueued, InvitationsChanged, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, invitations, outbox, rows

@@ -9,7 +9,8 @@ import sqlite3
 
 from peer.dispatches.fitting import Understood
 from peer.protocol import landed as words
-from peer.protocol.statements import LandingReport, Result, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import LandingReport, Result
 from peer.steps.transaction import Transaction
 from peer.store import change_sets, contacts, edges, landing_reports, outbox, rows
 from peer.trust import scopes

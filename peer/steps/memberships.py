@@ -10,7 +10,8 @@ import sqlite3
 
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden
-from peer.protocol.statements import DeviceSet, Membership, Signed, open_as
+from peer.protocol.signing import Signed, open_as
+from peer.protocol.statements import DeviceSet, Membership
 from peer.steps import sending
 from peer.steps.effects import PeopleChanged
 from peer.steps.transaction import Transaction

@@ -9,7 +9,8 @@ from peer.dispatches.admission import EdgeFacts, admit, check_edge
 from peer.dispatches.quoting import says
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Gone, NotFound, RateLimited
-from peer.protocol.statements import Cancel, Decision, Dispatch, Signed, open_as
+from peer.protocol.signing import Signed, open_as
+from peer.protocol.statements import Cancel, Decision, Dispatch
 from peer.steps import states, thinning
 from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles, ThinningDue
 from peer.steps.ending import end

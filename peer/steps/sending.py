@@ -16,17 +16,8 @@ from peer.protocol.content import MAX_EXPIRES, Content, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound, RateLimited
 from peer.protocol.payloads import gathered
-from peer.protocol.statements import (
-    Cancel,
-    Decision,
-    DeviceStatement,
-    Dispatch,
-    Events,
-    LandingReport,
-    Result,
-    Signed,
-    open_as,
-)
+from peer.protocol.signing import Signed, open_as
+from peer.protocol.statements import Cancel, Decision, DeviceStatement, Dispatch, Events, LandingReport, Result
 from peer.steps import states, thinning
 from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged, ThinningDue
 from peer.steps.transaction import Transaction

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from peer.protocol.statements import Signed
+from peer.protocol.signing import Signed
 from peer.steps.context import Context
 from peer.steps.effects import Effect, Effects, Wake
 from peer.store import outbox

@@ -11,7 +11,8 @@ from typing import Final
 
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Invalid
-from peer.protocol.statements import Result, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Result
 from peer.store.lists import Listed, columns, dispatch_row
 
 MAX_QUERY: Final = 200

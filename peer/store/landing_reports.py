@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from peer.protocol.statements import LandingReport, Signed
+from peer.protocol.signing import Signed
+from peer.protocol.statements import LandingReport
 from peer.store import rows
 
 

@@ -6,7 +6,8 @@ import sqlite3
 
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, NotFound
-from peer.protocol.statements import Result, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Result
 from peer.store import connection, contacts, dispatches, landing_reports, trace
 from peer.trust.receipts import Receipt
 

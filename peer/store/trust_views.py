@@ -11,7 +11,8 @@ import msgspec
 
 from peer.dispatches.masking import Masker
 from peer.protocol.documents import Document, page_of
-from peer.protocol.statements import DeviceSet, Invitation, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import DeviceSet, Invitation
 from peer.store import contacts, edges, invitations, rows
 from peer.store.lists import rfc3339
 from peer.store.views import Live

@@ -20,7 +20,8 @@ from peer.protocol.content import Content, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
-from peer.protocol.statements import Decision, Dispatch, Result, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Decision, Dispatch, Result
 from peer.protocol.table import path_text
 from peer.store import change_sets, dispatches, landing_reports, rows, trace, unreleased
 from peer.store.lists import Listed, columns, dispatch_row, landing_document, rfc3339

@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 from peer.protocol import codec, landed
 from peer.protocol.errors import NO_FIX, DispatchError, Invalid, TooLarge, WithUsualFix
 from peer.protocol.growth import is_ignorable
+from peer.protocol.signing import Signed, open_as
 from peer.protocol.statements import (
     Addressed,
     Decision,
@@ -31,9 +32,7 @@ from peer.protocol.statements import (
     Events,
     LandingReport,
     Result,
-    Signed,
     Statement,
-    open_as,
 )
 from peer.protocol.table import path_text
 from peer.trust import fingerprints

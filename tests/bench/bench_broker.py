@@ -45,7 +45,8 @@ from cryptography.x509.oid import NameOID
 from nacl.signing import SigningKey
 
 from peer.protocol import base64url, codec, names
-from peer.protocol.statements import BrokerRequest, sign_by_device
+from peer.protocol.signing import sign_by_device
+from peer.protocol.statements import BrokerRequest
 from rendezvous.broker import wall_clock
 from rendezvous.storage.opening import DATABASE, open_storage
 from rendezvous.tokens import Tokens, TokenSecrets

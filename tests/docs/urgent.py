@@ -28,7 +28,8 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol import cddl
 from peer.protocol.content import Content, check_limits
 from peer.protocol.errors import TooLarge
-from peer.protocol.statements import Dispatch, open_as, sign_by_device
+from peer.protocol.signing import open_as, sign_by_device
+from peer.protocol.statements import Dispatch
 from peer.runs.start_frame import attached
 from peer.store import views
 from sandbox import frames

@@ -15,7 +15,8 @@ from peer.machine.identity import Identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol import codec, cose, names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotSignedIn, Unavailable
-from peer.protocol.statements import DeviceSet, Membership, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import DeviceSet, Membership
 from tests.conftest import HANG
 
 NOW = 1_800_000_000_000

@@ -12,7 +12,8 @@ from peer.client.requests import SendRequest
 from peer.node.sending import TAKEN_IN_AT_ONCE, SendService
 from peer.protocol.content import MAX_FILE_BYTES
 from peer.protocol.errors import DispatchError
-from peer.protocol.statements import Dispatch, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Dispatch
 from peer.steps.context import Context
 from peer.steps.journal import Journal
 from peer.store.database import Store

@@ -20,7 +20,8 @@ from peer.machine import identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol import base64url, names
 from peer.protocol.sealing import seal
-from peer.protocol.statements import Acceptance, DeviceSet, Invitation, open_as, sign_by_device
+from peer.protocol.signing import open_as, sign_by_device
+from peer.protocol.statements import Acceptance, DeviceSet, Invitation
 from peer.trust import scopes
 from rendezvous import main, serving
 from rendezvous.app import make_app

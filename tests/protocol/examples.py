@@ -15,11 +15,12 @@ from typing import Any
 
 from nacl.public import PrivateKey
 
-from peer.protocol import brokers, cose, names
+from peer.protocol import brokers, cose, names, signing
 from peer.protocol import statements as s
 from peer.protocol.content import FIELDS as content_fields
 from peer.protocol.content import Content
-from peer.protocol.statements import Device, FileRef, Signed, Statement
+from peer.protocol.signing import Signed
+from peer.protocol.statements import Device, FileRef, Statement
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class Person:
 
     def sign(self, statement: Statement) -> Signed:
         if isinstance(statement, s.DeviceSet):
-            return s.sign_by_root(statement, self.root_seed)
+            return signing.sign_by_root(statement, self.root_seed)
         assert isinstance(statement, s.DeviceStatement)
-        return s.sign_by_device(statement, self.device_seed)
+        return signing.sign_by_device(statement, self.device_seed)
 
 
 ALICE, BOB, MALLORY = Person("alice"), Person("bob"), Person("mallory")
@@ -109,7 +110,7 @@ def listed(who: Any, *, user: str = "", root: bytes = b"", counter: int = CREATE
         sealing_key=sealing_key,
         standing="member",
     )
-    signed = s.sign_by_device(dataclasses.replace(statement, **changes), who.seed)
+    signed = signing.sign_by_device(dataclasses.replace(statement, **changes), who.seed)
     return Device(who.device, sealing_key, who.name, signed.raw)
 
 
@@ -380,7 +381,7 @@ def vectors() -> list[dict[str, Any]]:
                 "type": statement.type_name,
                 "seed": (signer.root_seed if isinstance(statement, s.DeviceSet) else signer.device_seed).hex(),
                 "statement": to_json(statement),
-                "payload": s.encode_payload(statement).hex(),
+                "payload": signing.encode_payload(statement).hex(),
                 "cose": signed.raw.hex(),
                 "digest": signed.digest.hex(),
             }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peer.protocol import cddl, codec, cose
+from peer.protocol import cddl, codec, cose, signing
 from peer.protocol import statements as s
 from tests.protocol.test_statements import SIGNED_FIELDS, content_of, signed_example
 from tests.protocol.test_vectors import VECTORS
@@ -79,7 +79,7 @@ def test_the_cddl_refuses_what_the_code_refuses(fits_content: Callable[[bytes], 
         *(good | {number: None} for number in key.values()),
     ):
         with pytest.raises(codec.Malformed):
-            s.open_statement(cose.sign(codec.encode(content), seed=seed, kid=envelope.kid, typ=envelope.typ))
+            signing.open_statement(cose.sign(codec.encode(content), seed=seed, kid=envelope.kid, typ=envelope.typ))
         with pytest.raises(Exception, match="validating"):
             fits_content(codec.encode(content))
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.protocol import codec, cose
+from peer.protocol import codec, cose, signing
 from peer.protocol import statements as s
 from peer.protocol.cose import BadSignature
 from peer.protocol.errors import TooLarge
 from peer.protocol.growth import MAX_IGNORED, MAX_IGNORED_BYTES, NotUnderstood
-from peer.protocol.statements import NotAMember, Statement
+from peer.protocol.signing import NotAMember
+from peer.protocol.statements import Statement
 from peer.protocol.table import FIELDS
 from tests.protocol.examples import ALICE, BOB, CREATED, MALLORY, Person, altered, full_examples
 from tests.protocol.strategies import any_statement, signer_of, values
@@ -24,9 +25,9 @@ from tests.protocol.test_statements import content_of, reseal, resign, signed_ex
 EXAMPLES = full_examples()
 
 
-def opened(kind: str, content: dict[int, Any]) -> s.Signed:
+def opened(kind: str, content: dict[int, Any]) -> signing.Signed:
     raw, seed = signed_example(kind)
-    return s.open_statement(resign(raw, content, seed))
+    return signing.open_statement(resign(raw, content, seed))
 
 
 @pytest.mark.parametrize("kind", s.TYPES)
@@ -34,13 +35,13 @@ def opened(kind: str, content: dict[int, Any]) -> s.Signed:
 def test_an_ignorable_key_is_kept_named_and_without_effect(kind: str, key: int) -> None:
     raw, seed = signed_example(kind)
     grown = resign(raw, content_of(raw) | {key: ["anything", {1: None}]}, seed)
-    signed = s.open_statement(grown)
+    signed = signing.open_statement(grown)
     assert signed.statement == EXAMPLES[kind][1]
     assert (signed.ignored, signed.raw) == (((key,),), grown)
-    assert s.open_statement(raw).ignored == ()
+    assert signing.open_statement(raw).ignored == ()
     without = reseal(grown, cose.parse(raw).payload)
     with pytest.raises(BadSignature):
-        s.open_statement(without)  # it is under the signature like every other
+        signing.open_statement(without)  # it is under the signature like every other
 
 
 @pytest.mark.parametrize("kind", s.TYPES)
@@ -120,7 +121,7 @@ def test_whatever_is_added_reads_as_before(statement: Statement, more: dict[int,
     raw = signer.sign(statement).raw
     seed = signer.root_seed if isinstance(statement, s.DeviceSet) else signer.device_seed
     more = {key: value for key, value in more.items() if not isinstance(value, int) or abs(value) < 1 << 64}
-    signed = s.open_statement(resign(raw, content_of(raw) | more, seed))
+    signed = signing.open_statement(resign(raw, content_of(raw) | more, seed))
     assert signed.statement == statement
     assert signed.ignored == tuple((key,) for key in sorted(more))
 
@@ -164,9 +165,9 @@ def test_a_newer_version_is_read_beside_the_older_one(monkeypatch: pytest.Monkey
     older = EXAMPLES["cancel"][1]
     newer = Cancel2(**{spec.name: getattr(older, spec.name) for spec in dataclasses.fields(older)})
     for statement in (older, newer):
-        signed = s.open_statement(ALICE.sign(statement).raw)
+        signed = signing.open_statement(ALICE.sign(statement).raw)
         assert (type(signed.statement), signed.statement) == (type(statement), statement)
-    assert s.encode_payload(older) != s.encode_payload(newer)
+    assert signing.encode_payload(older) != signing.encode_payload(newer)
 
 
 # -- memberships --------------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def device_set(*entries: s.Device) -> bytes:
 
 def test_a_device_set_holds_what_its_devices_signed() -> None:
     guest = Person("guest").entry(ALICE.user, ALICE.root)
-    statement, _ = s.open_as(s.DeviceSet, device_set(ALICE.entry(), guest))
+    statement, _ = signing.open_as(s.DeviceSet, device_set(ALICE.entry(), guest))
     assert [entry.device for entry in statement.devices] == [ALICE.device, Person("guest").device]
 
 
@@ -197,10 +198,10 @@ def test_nobody_lists_a_device_that_did_not_sign_for_it() -> None:
         (BOB.entry(ALICE.user, ALICE.root, standing="left"), "that has left"),
     ):
         with pytest.raises(NotAMember, match=message) as refused:
-            s.open_statement(device_set(ALICE.entry(), entry))
+            signing.open_statement(device_set(ALICE.entry(), entry))
         assert refused.value.code == 403
     with pytest.raises(NotAMember, match="lists a device twice"):
-        s.open_statement(device_set(ALICE.entry(), ALICE.entry()))
+        signing.open_statement(device_set(ALICE.entry(), ALICE.entry()))
 
 
 def forged_membership() -> bytes:
@@ -213,8 +214,8 @@ def test_a_membership_that_only_a_later_version_reads_says_so() -> None:
     raw = BOB.membership(ALICE.user, ALICE.root)
     newer = resign(raw, content_of(raw) | {100: 1}, BOB.device_seed)
     with pytest.raises(NotUnderstood):
-        s.open_statement(device_set(dataclasses.replace(BOB.entry(), membership=newer)))
+        signing.open_statement(device_set(dataclasses.replace(BOB.entry(), membership=newer)))
     harmless = resign(raw, content_of(raw) | {200: 1}, BOB.device_seed)
     entry = dataclasses.replace(BOB.entry(ALICE.user, ALICE.root), membership=harmless)
-    assert s.open_statement(device_set(entry)).statement.devices == (entry,)
-    assert s.open_as(s.Membership, harmless)[0].counter == CREATED
+    assert signing.open_statement(device_set(entry)).statement.devices == (entry,)
+    assert signing.open_as(s.Membership, harmless)[0].counter == CREATED

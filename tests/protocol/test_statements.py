@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.protocol import codec, cose, names
+from peer.protocol import codec, cose, names, signing
 from peer.protocol import statements as s
 from peer.protocol.codec import Malformed
 from peer.protocol.content import TEXTS
@@ -220,19 +220,19 @@ def test_changing_a_field_is_refused(kind: str, field: str) -> None:
     if field == "version":
         content = content_of(raw) | {FIELDS[field].key: 2}
         with pytest.raises(NotUnderstood, match="up to version 1, not 2"):
-            s.open_statement(reseal(raw, codec.encode(content)))
+            signing.open_statement(reseal(raw, codec.encode(content)))
         return
     if field == "type":
         for other in TYPES.keys() - {kind}:
             content = content_of(raw) | {FIELDS[field].key: other}
             with pytest.raises(Malformed):
-                s.open_statement(reseal(raw, codec.encode(content)))
+                signing.open_statement(reseal(raw, codec.encode(content)))
         return
     statement = EXAMPLES[kind][1]
     assert s.values_of(statement)[field] != OTHER[field]
     changed = altered(statement, **{field: OTHER[field]})
     with pytest.raises(BadSignature):
-        s.open_statement(reseal(raw, s.encode_payload(changed)))
+        signing.open_statement(reseal(raw, signing.encode_payload(changed)))
 
 
 @pytest.mark.parametrize(
@@ -244,18 +244,18 @@ def test_leaving_an_optional_field_out_is_refused(kind: str, field: str) -> None
     content = content_of(raw)
     del content[FIELDS[field].key]
     with pytest.raises(BadSignature):
-        s.open_statement(reseal(raw, codec.encode(content)))
+        signing.open_statement(reseal(raw, codec.encode(content)))
 
 
 @pytest.mark.parametrize("name", all_examples())
 def test_every_altered_byte_is_refused(name: str) -> None:
     signer, statement = all_examples()[name]
     raw = signer.sign(statement).raw
-    assert s.open_statement(raw).statement == statement
+    assert signing.open_statement(raw).statement == statement
     for place in range(len(raw)):
         for flipped in (1 << place % 8, 0xFF):
             with pytest.raises((Malformed, BadSignature)):
-                s.open_statement(_replaced(raw, place, raw[place] ^ flipped))
+                signing.open_statement(_replaced(raw, place, raw[place] ^ flipped))
 
 
 @pytest.mark.parametrize("kind", ["device-set", "cancel"])
@@ -265,7 +265,7 @@ def test_every_altered_bit_is_refused(kind: str) -> None:
         for byte in {raw[place] ^ 1 << bit for bit in range(8)} | {0, 0x17, 0x18, 0x60, 0x7F, 0xFF}:
             if byte != raw[place]:
                 with pytest.raises((Malformed, BadSignature)):
-                    s.open_statement(_replaced(raw, place, byte))
+                    signing.open_statement(_replaced(raw, place, byte))
 
 
 @pytest.mark.parametrize("kind", ["device-set", "cancel"])
@@ -274,9 +274,9 @@ def test_a_byte_more_or_less_anywhere_is_refused(kind: str) -> None:
     for place in range(len(raw)):
         for damaged in (raw[:place], raw[:place] + raw[place + 1 :], raw[: place + 1] + raw[place:]):
             with pytest.raises((Malformed, BadSignature)):
-                s.open_statement(damaged)
+                signing.open_statement(damaged)
     with pytest.raises(Malformed):
-        s.open_statement(raw + raw)
+        signing.open_statement(raw + raw)
 
 
 def _replaced(raw: bytes, place: int, byte: int) -> bytes:
@@ -286,18 +286,18 @@ def _replaced(raw: bytes, place: int, byte: int) -> bytes:
 @given(any_statement)
 def test_round_trip(statement: Statement) -> None:
     signed = signer_of(statement).sign(statement)
-    opened = s.open_statement(signed.raw)
+    opened = signing.open_statement(signed.raw)
     assert opened == signed
     assert opened.statement == statement
-    assert s.encode_payload(opened.statement) == cose.parse(signed.raw).payload
+    assert signing.encode_payload(opened.statement) == cose.parse(signed.raw).payload
     assert signer_of(statement).sign(opened.statement).digest == signed.digest
-    of_type, again = s.open_as(type(statement), signed.raw)
+    of_type, again = signing.open_as(type(statement), signed.raw)
     assert (of_type, again) == (statement, signed)
 
 
 @given(any_statement, any_statement)
 def test_different_statements_have_different_bytes(one: Statement, other: Statement) -> None:
-    assert (one == other) == (s.encode_payload(one) == s.encode_payload(other))
+    assert (one == other) == (signing.encode_payload(one) == signing.encode_payload(other))
 
 
 @given(any_statement, st.data())
@@ -306,14 +306,14 @@ def test_no_opened_statement_survives_a_change(statement: Statement, data: st.Da
     place = data.draw(st.integers(0, len(raw) - 1))
     raw[place] ^= data.draw(st.integers(1, 255))
     with pytest.raises((Malformed, BadSignature)):
-        s.open_statement(bytes(raw))
+        signing.open_statement(bytes(raw))
 
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_raise_only_our_errors(data: bytes) -> None:
     for raw in (data, b"\xd2" + data, reseal(_CANCEL_RAW, data)):
         with pytest.raises((Malformed, BadSignature)):
-            s.open_statement(raw)
+            signing.open_statement(raw)
 
 
 # -- the form of a payload, under a right signature ---------------------------------------------------------------
@@ -324,14 +324,14 @@ _KEY = {name: field.key for name, field in FIELDS.items()}
 
 def _refusal(raw: bytes, content: Any, seed: bytes) -> DispatchError:
     with pytest.raises(DispatchError) as caught:
-        s.open_statement(resign(raw, content, seed))
+        signing.open_statement(resign(raw, content, seed))
     return caught.value
 
 
 def test_every_malformed_class_has_an_error_of_its_own() -> None:
     raw, seed = _CANCEL_RAW, _CANCEL_SEED
     good = content_of(raw)
-    assert s.open_statement(resign(raw, good, seed)).statement == EXAMPLES["cancel"][1]
+    assert signing.open_statement(resign(raw, good, seed)).statement == EXAMPLES["cancel"][1]
 
     def without(field: str) -> dict[int, Any]:
         return {key: value for key, value in good.items() if key != _KEY[field]}
@@ -472,7 +472,7 @@ LIMITS: list[tuple[str, str, Any, Any]] = [
 def test_limits(kind: str, field: str, most: Any, over: Any) -> None:
     signer, statement = EXAMPLES[kind]
     largest = altered(statement, **{field: most})
-    assert s.open_statement(signer.sign(largest).raw).statement == largest
+    assert signing.open_statement(signer.sign(largest).raw).statement == largest
     with pytest.raises(Invalid) as caught:
         signer.sign(altered(statement, **{field: over}))
     assert caught.value.message.startswith(f"{field}: ")
@@ -493,7 +493,7 @@ def test_a_dispatch_with_every_field_full_still_travels() -> None:
         },
     )
     raw = signer.sign(fullest).raw
-    assert s.open_statement(raw).statement == fullest
+    assert signing.open_statement(raw).statement == fullest
     assert len(raw) < 720_000 < codec.MAX_BYTES
 
 
@@ -508,7 +508,7 @@ def test_a_full_device_set_fits_into_an_invitation() -> None:
     raw = ALICE.sign(largest).raw
     assert len(raw) < 16_000 < MAX_DEVICE_SET
     invitation = altered(EXAMPLES["invitation"][1], device_set=raw)
-    assert s.open_statement(ALICE.sign(invitation).raw).statement == invitation
+    assert signing.open_statement(ALICE.sign(invitation).raw).statement == invitation
 
 
 def test_events_over_the_limit_of_a_statement_are_not_signed() -> None:
@@ -529,7 +529,7 @@ def test_values_of_another_python_type_are_not_signed(kind: str) -> None:
     for part in s.parts_of(TYPES[kind]):
         for value in (object(), None, True, 1.5, [], {1: 2}, bytearray(32)):
             with pytest.raises(Invalid):
-                s.encode_payload(altered(statement, **{part.name: value}))
+                signing.encode_payload(altered(statement, **{part.name: value}))
     assert signer.sign(statement)
 
 
@@ -538,7 +538,7 @@ def test_a_content_of_another_type_is_not_signed() -> None:
     for value in (object(), None, {"task": "x"}):
         with pytest.raises(Invalid, match="content: must be a Content"):
             wrong: dict[str, Any] = {"content": value}
-            s.encode_payload(dataclasses.replace(statement, **wrong))
+            signing.encode_payload(dataclasses.replace(statement, **wrong))
 
 
 # -- who signed ---------------------------------------------------------------------------------------------------
@@ -549,9 +549,9 @@ def test_a_header_of_another_type_is_refused(kind: str) -> None:
     raw, seed = signed_example(kind)
     envelope = cose.parse(raw)
     for other in (*(TYPES.keys() - {kind}), "", f"{kind} "):
-        mislabelled = cose.sign(envelope.payload, seed=seed, kid=envelope.kid, typ=s.media_type(other))
+        mislabelled = cose.sign(envelope.payload, seed=seed, kid=envelope.kid, typ=signing.media_type(other))
         with pytest.raises(Malformed, match="the header names another type than the statement"):
-            s.open_statement(mislabelled)
+            signing.open_statement(mislabelled)
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -560,19 +560,19 @@ def test_another_key_under_the_issuers_name_is_refused(kind: str) -> None:
     envelope = cose.parse(raw)
     root = kind == "device-set"
     other_seed = MALLORY.root_seed if root else MALLORY.device_seed
-    other_kid = s.root_kid(MALLORY.root) if root else names.peer_id_bytes(MALLORY.device)
+    other_kid = signing.root_kid(MALLORY.root) if root else names.peer_id_bytes(MALLORY.device)
     with pytest.raises(BadSignature, match="does not fit"):
-        s.open_statement(cose.sign(envelope.payload, seed=other_seed, kid=envelope.kid, typ=envelope.typ))
+        signing.open_statement(cose.sign(envelope.payload, seed=other_seed, kid=envelope.kid, typ=envelope.typ))
     with pytest.raises(BadSignature, match="another key than its issuer's"):
-        s.open_statement(cose.sign(envelope.payload, seed=other_seed, kid=other_kid, typ=envelope.typ))
+        signing.open_statement(cose.sign(envelope.payload, seed=other_seed, kid=other_kid, typ=envelope.typ))
 
 
 def test_a_kid_over_the_right_signature_may_not_be_swapped() -> None:
     raw, seed = signed_example("dispatch")
     envelope = cose.parse(raw)
-    for kid in (b"", names.peer_id_bytes(BOB.device), ALICE.device.encode(), s.root_kid(ALICE.root)):
+    for kid in (b"", names.peer_id_bytes(BOB.device), ALICE.device.encode(), signing.root_kid(ALICE.root)):
         with pytest.raises(BadSignature, match="another key than its issuer's"):
-            s.open_statement(cose.sign(envelope.payload, seed=seed, kid=kid, typ=envelope.typ))
+            signing.open_statement(cose.sign(envelope.payload, seed=seed, kid=kid, typ=envelope.typ))
 
 
 def test_a_device_cannot_sign_a_device_set_nor_a_root_a_dispatch() -> None:
@@ -582,10 +582,10 @@ def test_a_device_cannot_sign_a_device_set_nor_a_root_a_dispatch() -> None:
         (device_set, ALICE.device_seed, device_set.kid),
         (device_set, ALICE.device_seed, names.peer_id_bytes(ALICE.device)),
         (dispatch, ALICE.root_seed, dispatch.kid),
-        (dispatch, ALICE.root_seed, s.root_kid(ALICE.root)),
+        (dispatch, ALICE.root_seed, signing.root_kid(ALICE.root)),
     ):
         with pytest.raises(BadSignature):
-            s.open_statement(cose.sign(envelope.payload, seed=seed, kid=kid, typ=envelope.typ))
+            signing.open_statement(cose.sign(envelope.payload, seed=seed, kid=kid, typ=envelope.typ))
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -593,38 +593,38 @@ def test_no_key_but_the_named_one_is_used_to_sign(kind: str) -> None:
     statement: Any = EXAMPLES[kind][1]
     with pytest.raises(Invalid, match="not the one that the statement names"):
         if kind == "device-set":
-            s.sign_by_root(statement, MALLORY.root_seed)
+            signing.sign_by_root(statement, MALLORY.root_seed)
         else:
-            s.sign_by_device(statement, MALLORY.device_seed)
+            signing.sign_by_device(statement, MALLORY.device_seed)
 
 
 def test_mallory_may_write_alices_name_over_her_own_key() -> None:
     """Opening proves which key signed, never whose key it is: the pinned device-set must say so (admission, trust)."""
     forged = altered(EXAMPLES["dispatch"][1], **{"issuer_device": MALLORY.device})
-    opened = s.open_statement(MALLORY.sign(forged).raw).statement
+    opened = signing.open_statement(MALLORY.sign(forged).raw).statement
     assert (opened.issuer_user, opened.issuer_device) == (ALICE.user, MALLORY.device)
     pinned = {device.device for device in EXAMPLES["device-set"][1].devices}  # type: ignore[attr-defined]
     assert opened.issuer_device not in pinned
 
     devices = (MALLORY.entry(ALICE.user),)
     own_root = altered(EXAMPLES["device-set"][1], root=MALLORY.root, devices=devices)
-    assert s.open_statement(MALLORY.sign(own_root).raw).statement.issuer_user == ALICE.user
+    assert signing.open_statement(MALLORY.sign(own_root).raw).statement.issuer_user == ALICE.user
 
 
 def test_a_small_order_key_inside_a_peer_id_signs_nothing() -> None:
     identity = bytes((1, *(0,) * 31))
     device = names.peer_id_text(names.peer_id_of(identity))
     statement = altered(EXAMPLES["dispatch"][1], **{"issuer_device": device})
-    protected = codec.encode({1: -8, 4: names.peer_id_of(identity), 16: s.media_type("dispatch")})
-    forged = codec.encode([protected, {}, s.encode_payload(statement), identity + bytes(32)])
+    protected = codec.encode({1: -8, 4: names.peer_id_of(identity), 16: signing.media_type("dispatch")})
+    forged = codec.encode([protected, {}, signing.encode_payload(statement), identity + bytes(32)])
     with pytest.raises(BadSignature):
-        s.open_statement(cose.TAG_SIGN1 + forged)
+        signing.open_statement(cose.TAG_SIGN1 + forged)
 
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_opening_as_another_type_is_refused(kind: str) -> None:
     raw, _seed = signed_example(kind)
-    assert s.open_as(TYPES[kind], raw)[0] == EXAMPLES[kind][1]
+    assert signing.open_as(TYPES[kind], raw)[0] == EXAMPLES[kind][1]
     other = s.Revocation if kind != "revocation" else s.Cancel
     with pytest.raises(Malformed, match=f"a statement of type {other.type_name} belongs here"):
-        s.open_as(other, raw)
+        signing.open_as(other, raw)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from peer.protocol import cose
+from peer.protocol import cose, signing
 from peer.protocol import statements as s
 from tests.protocol.examples import from_json, to_json, vectors
 
@@ -31,7 +31,7 @@ def test_the_frozen_vectors_are_as_they_were() -> None:
     "vector", [*V1, *VECTORS], ids=[f"v1 {each['name']}" for each in V1] + [each["name"] for each in VECTORS]
 )
 def test_vector(vector: dict[str, Any]) -> None:
-    opened = s.open_statement(bytes.fromhex(vector["cose"]))
+    opened = signing.open_statement(bytes.fromhex(vector["cose"]))
     assert opened.ignored == () and opened.digest.hex() == vector["digest"]
     assert cose.parse(opened.raw).typ == f"application/dispatch-{vector['type']}+cbor"
     read = to_json(opened.statement)
@@ -39,8 +39,8 @@ def test_vector(vector: dict[str, Any]) -> None:
     assert {name: read[name] for name in vector["statement"]} == vector["statement"]
     statement = from_json(type(opened.statement), vector["statement"])
     assert statement == opened.statement
-    assert s.encode_payload(statement).hex() == vector["payload"]
-    sign: Any = s.sign_by_root if vector["type"] == "device-set" else s.sign_by_device
+    assert signing.encode_payload(statement).hex() == vector["payload"]
+    sign: Any = signing.sign_by_root if vector["type"] == "device-set" else signing.sign_by_device
     signed = sign(statement, bytes.fromhex(vector["seed"]))
     assert (signed.raw.hex(), signed.digest.hex()) == (vector["cose"], vector["digest"])
 

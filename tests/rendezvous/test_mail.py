@@ -13,7 +13,7 @@ import trio
 
 from peer.broker.client import LoginToken
 from peer.protocol.errors import Conflict, Forbidden
-from peer.protocol.statements import sign_by_device
+from peer.protocol.signing import sign_by_device
 from peer.trust.invitation_address import page_of
 from rendezvous import mail, mail_texts
 from rendezvous.limits import Limits

@@ -13,7 +13,8 @@ from peer.broker.client import BrokerClient, LoginToken
 from peer.protocol import base64url, names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Unauthorized, Unavailable
 from peer.protocol.relays.admission import open_token
-from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
+from peer.protocol.signing import open_as, sign_by_root
+from peer.protocol.statements import Device, DeviceSet
 from rendezvous.tokens import LIFE_SECONDS
 from tests.protocol.examples import listed
 from tests.rendezvous.world import Clock, People, Person, Running, people_at, running_broker

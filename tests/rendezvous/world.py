@@ -28,7 +28,8 @@ from peer.machine import identity
 from peer.machine.identity import Identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol import base64url, codec, names
-from peer.protocol.statements import BrokerRequest, Invitation, sign_by_device
+from peer.protocol.signing import sign_by_device
+from peer.protocol.statements import BrokerRequest, Invitation
 from rendezvous.broker import Broker, Settings, wall_clock
 from rendezvous.connections import ConnectionLimits
 from rendezvous.installing import Installing

@@ -33,8 +33,9 @@ from peer.protocol.errors import (
     RateLimited,
     Unavailable,
 )
+from peer.protocol.signing import open_as, sign_by_device, sign_by_root
 from peer.protocol.statements import Device as Listed
-from peer.protocol.statements import DeviceSet, Invitation, Membership, open_as, sign_by_device, sign_by_root
+from peer.protocol.statements import DeviceSet, Invitation, Membership
 from tests.conftest import HANG
 
 T = TypeVar("T")

@@ -18,7 +18,8 @@ from peer.machine import identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import Content
-from peer.protocol.statements import Acceptance, Device, DeviceSet, open_as, sign_by_device, sign_by_root
+from peer.protocol.signing import open_as, sign_by_device, sign_by_root
+from peer.protocol.statements import Acceptance, Device, DeviceSet
 from peer.steps import inbound, invitation_answers, inviting, receiving, sending
 from peer.steps.context import Context
 from peer.steps.effects import Effects

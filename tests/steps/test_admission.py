@@ -17,7 +17,8 @@ from peer.dispatches import retention
 from peer.protocol import names
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import Content, FileRef
-from peer.protocol.statements import Cancel, Dispatch, sign_by_device
+from peer.protocol.signing import sign_by_device
+from peer.protocol.statements import Cancel, Dispatch
 from tests.steps.people import READ_ONLY, Person, connect, people, send
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from peer.dispatches import fitting
-from peer.protocol import codec, cose, table
+from peer.protocol import codec, cose, signing, table
 from peer.protocol import statements as s
 from peer.protocol.content import Content
 from peer.protocol.errors import Conflict, DispatchError, TooLarge
@@ -63,7 +63,7 @@ def test_what_is_ignored_is_counted_signed_as_unread_and_proven_as_unseen(pair: 
     assert [answer.code for _, answer in alice.deliver(bob)] == [200]
     assert (document(bob, dispatch_id)["unknown_fields"], document(bob, dispatch_id)["unseen_fields"]) == (1, [])
     row = accept(bob, dispatch_id)
-    decision, _ = s.open_as(s.Decision, row.decision)
+    decision, _ = signing.open_as(s.Decision, row.decision)
     assert (decision.read_version, decision.unread) == (1, ((201,),))
     assert receiving.accepted_dispatch(row).content.task == "say hello"
     finish(bob, dispatch_id)
@@ -94,7 +94,7 @@ def test_an_upgrade_makes_nothing_effective_that_was_accepted_before_it(pair: Pa
             receiving.accepted_dispatch(row)
         bob.step(running.interrupt_all)  # as a new version's start does
         again = accept(bob, dispatch_id)
-        decision, _ = s.open_as(s.Decision, again.decision)
+        decision, _ = signing.open_as(s.Decision, again.decision)
         assert (again.attempt, decision.unread) == (2, ())
         assert receiving.accepted_dispatch(again).mood == "cheerful"  # type: ignore[attr-defined]
 
@@ -107,14 +107,14 @@ def test_a_decision_cannot_disown_what_nobody_may_ignore(pair: Pair) -> None:
     accept(bob, dispatch_id)
     finish(bob, dispatch_id)
     whole = gather(bob.db, bob.context.identity.device_set, dispatch_id)
-    decision, _ = s.open_as(s.Decision, whole.decision)
+    decision, _ = signing.open_as(s.Decision, whole.decision)
     for changes, message in (
         ({"unread": ((40,),)}, "must not be ignored"),
         ({"unread": ((41, 3),)}, "must not be ignored"),
         ({"unread": ((),)}, "must not be ignored"),
         ({"read_version": 2}, "another version"),
     ):
-        raw = s.sign_by_device(dataclasses.replace(decision, **changes), bob.context.identity.seed).raw
+        raw = signing.sign_by_device(dataclasses.replace(decision, **changes), bob.context.identity.seed).raw
         with pytest.raises(Altered, match=message):
             receipts.verify(dataclasses.replace(whole, decision=raw))
 
@@ -205,8 +205,8 @@ def test_a_scope_that_is_none_is_refused(text: str) -> None:
 
 def hello_of(person: Person, **changes: Any) -> bytes:
     """A hello of a person's device with any fields."""
-    own, _ = s.open_as(s.Hello, person.step(hellos.make))
-    return s.sign_by_device(dataclasses.replace(own, **changes), person.context.identity.seed).raw
+    own, _ = signing.open_as(s.Hello, person.step(hellos.make))
+    return signing.sign_by_device(dataclasses.replace(own, **changes), person.context.identity.seed).raw
 
 
 def known(person: Person, other: Person) -> tuple[bytes, int]:
@@ -217,15 +217,15 @@ def known(person: Person, other: Person) -> tuple[bytes, int]:
 
 def test_a_hello_says_every_type_and_its_counter_only_grows(pair: Pair) -> None:
     clock, alice, _ = pair
-    first, _ = s.open_as(s.Hello, alice.step(hellos.make))
+    first, _ = signing.open_as(s.Hello, alice.step(hellos.make))
     assert first.versions == dict.fromkeys(s.TYPES, 1) and first.features == ()
     clock.now -= 86_400_000
-    second, signed = s.open_as(s.Hello, alice.step(hellos.make))
+    second, signed = signing.open_as(s.Hello, alice.step(hellos.make))
     assert second.counter > first.counter
     assert len(signed.raw) < hellos.MAX_HELLO / 4
     with pytest.MonkeyPatch.context() as patch:
         upgrade(patch)
-        newest, _ = s.open_as(s.Hello, alice.step(hellos.make))
+        newest, _ = signing.open_as(s.Hello, alice.step(hellos.make))
         assert newest.features == ("no-network", "urgency") and newest.versions["ping"] == 1
 
 
@@ -290,7 +290,7 @@ def test_a_dispatch_is_fitted_to_the_last_hello(pair: Pair, monkeypatch: pytest.
         return alice.step(lambda tx: sending.compose(tx, draft))
 
     def signed_in(composed: sending.Composed) -> newer.NewerDispatch:
-        return s.open_as(newer.NewerDispatch, composed.row.raw)[0]
+        return signing.open_as(newer.NewerDispatch, composed.row.raw)[0]
 
     fitted = compose(urgency="high", mood="cheerful")
     assert fitted.left_out == ("urgency",)
@@ -306,7 +306,7 @@ def test_a_dispatch_is_fitted_to_the_last_hello(pair: Pair, monkeypatch: pytest.
     whole = compose(urgency="high", no_network="yes")
     assert whole.left_out == ()
     assert (signed_in(whole).urgency, signed_in(whole).no_network) == ("high", "yes")
-    less = hello_of(bob, counter=s.open_as(s.Hello, hello)[0].counter + 1, features=("no-network",))
+    less = hello_of(bob, counter=signing.open_as(s.Hello, hello)[0].counter + 1, features=("no-network",))
     alice.step(lambda tx: hellos.take(tx, bob.device, less))
     assert compose(urgency="high", no_network="yes").left_out == ("urgency",)
     assert alice.row(whole.row.dispatch_id).raw == whole.row.raw, "what is signed stays as it is"
@@ -348,7 +348,7 @@ def test_what_is_ignored_in_an_invitation_is_signed_by_who_accepts_it(tmp_path: 
         (shown,) = trust_views.invitation_rows(bob.db, bob.context.clock(), lambda _row: "", ended=False)["received"]
         assert shown["unknown_fields"] == 1
         edge = bob.step(lambda tx: invitation_answers.accept(tx, row.token, READ_ONLY))
-        acceptance, _ = s.open_as(s.Acceptance, edge.acceptance)
+        acceptance, _ = signing.open_as(s.Acceptance, edge.acceptance)
         assert (acceptance.read_version, acceptance.unread) == (1, ((300,),))
 
 

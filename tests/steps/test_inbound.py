@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from peer.protocol import names
-from peer.protocol.statements import Addressed, Cancel, open_statement, sign_by_device
+from peer.protocol.signing import open_statement, sign_by_device
+from peer.protocol.statements import Addressed, Cancel
 from peer.steps import granting, inbound
 from peer.store import outbox
 from tests.steps.people import Clock, Person, connect, people

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound
-from peer.protocol.statements import Acceptance, Confirmation, Decline, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Acceptance, Confirmation, Decline
 from peer.steps import granting, invitation_answers, inviting
 from peer.steps.effects import BrokerWriteQueued, Effects, PeopleChanged
 from peer.steps.transaction import Transaction

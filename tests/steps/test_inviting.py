@@ -12,11 +12,8 @@ from typing import Any
 import pytest
 
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited
-from peer.protocol.statements import (
-    Acceptance,
-    Invitation,
-    open_as,
-)
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Acceptance, Invitation
 from peer.steps import granting, invitation_answers, inviting
 from peer.steps.effects import BrokerWriteQueued, Effects, InvitationsChanged, PeopleChanged
 from peer.steps.transaction import Transaction

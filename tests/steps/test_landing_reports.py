@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from peer.protocol import statements as s
-from peer.protocol.statements import LandingReport, open_as, sign_by_device
+from peer.protocol.signing import open_as, sign_by_device
+from peer.protocol.statements import LandingReport
 from peer.steps import change_sets as steps
 from peer.steps import granting, hellos, inbound, receiving, releasing, running
 from peer.steps.effects import DispatchChanged, Effects

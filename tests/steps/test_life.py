@@ -13,7 +13,8 @@ import pytest
 from peer.dispatches.lifecycle import State
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
-from peer.protocol.statements import Cancel, Decision, FileRef, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Cancel, Decision, FileRef
 from peer.steps import granting, receiving, running, sending
 from peer.steps.effects import DispatchChanged, Effects, StopRun, StopRunsOfEdge
 from peer.steps.ending import Ending

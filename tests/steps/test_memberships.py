@@ -9,16 +9,8 @@ from pathlib import Path
 import pytest
 
 from peer.protocol.errors import DispatchError, Forbidden
-from peer.protocol.statements import (
-    Acceptance,
-    Device,
-    DeviceSet,
-    Invitation,
-    Membership,
-    open_as,
-    open_statement,
-    sign_by_device,
-)
+from peer.protocol.signing import open_as, open_statement, sign_by_device
+from peer.protocol.statements import Acceptance, Device, DeviceSet, Invitation, Membership
 from peer.steps import granting, invitation_answers, inviting, memberships
 from peer.steps.effects import Effects, PeopleChanged
 from peer.store import contacts, edges

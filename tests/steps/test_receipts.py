@@ -11,16 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from peer.protocol.errors import Conflict, Invalid, NotFound, TooLarge
-from peer.protocol.statements import (
-    Decision,
-    DeviceSet,
-    DeviceStatement,
-    Dispatch,
-    Events,
-    Result,
-    open_as,
-    sign_by_device,
-)
+from peer.protocol.signing import open_as, sign_by_device
+from peer.protocol.statements import Decision, DeviceSet, DeviceStatement, Dispatch, Events, Result
 from peer.steps import receiving, running
 from peer.store import rows
 from peer.store.receipts import gather

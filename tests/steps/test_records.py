@@ -10,7 +10,8 @@ import pytest
 
 from peer.dispatches import reports
 from peer.dispatches.shortening import shortened
-from peer.protocol.statements import Events, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Events
 from peer.steps import running
 from peer.steps.effects import DispatchChanged, Effects
 from peer.store import receipts, rows, trace

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from peer.protocol.statements import Result, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Result
 from peer.store import dispatches, outbox, trace
 from tests.system.two_ends import Fault, Story
 

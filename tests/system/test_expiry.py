@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from peer.protocol.errors import Conflict, Forbidden, Gone
-from peer.protocol.statements import Dispatch, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Dispatch
 from peer.steps import granting, inbound, receiving, running, sending
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, outbox, rows, trace

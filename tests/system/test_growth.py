@@ -15,7 +15,8 @@ import pytest
 
 from peer.protocol import base64url
 from peer.protocol.errors import DispatchError
-from peer.protocol.statements import Hello, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Hello
 from peer.trust.invitation_address import Address, parse
 from tests.system.world import Document, Person, World, connect, eventually
 

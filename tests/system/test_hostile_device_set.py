@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from peer.machine import identity
-from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
+from peer.protocol.signing import open_as, sign_by_root
+from peer.protocol.statements import Device, DeviceSet
 from tests.conftest import more
 from tests.system.world import ALL_TOOLS, Document, Person, World, eventually
 

@@ -36,7 +36,8 @@ from peer.protocol import names
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_FILE_BYTES, Content, FileRef
 from peer.protocol.errors import DispatchError
-from peer.protocol.statements import Cancel, Dispatch, Result, open_statement, sign_by_device
+from peer.protocol.signing import open_statement, sign_by_device
+from peer.protocol.statements import Cancel, Dispatch, Result
 from peer.trust.invitation_address import build_address
 from tests.conftest import HANG
 from tests.system.world import Document, Person, World, connected, eventually

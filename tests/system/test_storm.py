@@ -13,7 +13,8 @@ import trio
 from peer.client.on_trio import AsyncClient
 from peer.dispatches.reports import MAX_TRACE_BYTES, stored_bytes
 from peer.protocol import names
-from peer.protocol.statements import MAX_EVENTS, Events, Signed, sign_by_device
+from peer.protocol.signing import Signed, sign_by_device
+from peer.protocol.statements import MAX_EVENTS, Events
 from tests.conftest import HANG
 from tests.system.test_refusals import Peer, speaking_as
 from tests.system.world import Person, World, connect, eventually

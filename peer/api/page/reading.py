@@ -26,7 +26,8 @@ from peer.node.replies import Replies
 from peer.protocol.content import MAX_FILES
 from peer.protocol.documents import Document
 from peer.protocol.errors import NO_FIX, Gone, NotFound, Unavailable
-from peer.protocol.statements import Result, open_as
+from peer.protocol.signing import open_as
+from peer.protocol.statements import Result
 from peer.store import contacts, dispatches, trace, unreleased
 from peer.store.receipts import open_receipt
 from peer.store.rows import Approval, FileState

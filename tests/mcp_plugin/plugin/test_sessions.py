@@ -158,12 +158,18 @@ async def test_a_session_hears_at_its_start_what_waits_and_no_task(pair: Pair) -
     bob.client.decline(dispatch_id)
 
 
+def edges_of(person: Person) -> list[Any]:
+    """The edges with all that a person decides about them, without how their contacts are connected just now."""
+    now = {"peer_online", "path", "path_since", "round_trip_ms"}
+    return [{name: row[name] for name in row.keys() - now} for row in person.client.contacts()["trust"]]
+
+
 @pytest.mark.parametrize("prompt", [*more("/dispatch:dispatch", "/dispatch:inbox", "/dispatch:send bob it"), "hello"])
 async def test_only_reading_is_permitted_without_a_question(pair: Pair, prompt: str) -> None:
     """A model that has gone over to the sender: it calls everything, and the person permits nothing."""
     alice, bob = pair
     dispatch_id = await sent(pair, bash("echo one"))
-    edges = bob.client.contacts()
+    edges = edges_of(bob)
     given = {"dispatch_id": dispatch_id, "request_id": "x"}
     calls: list[Any] = [
         use("dispatch_act", action="accept", dispatch_id=dispatch_id),
@@ -195,7 +201,7 @@ async def test_only_reading_is_permitted_without_a_question(pair: Pair, prompt: 
         assert session.unasked == PREAPPROVED
     assert not (bob.home / "owned").exists()
     assert bob.client.dispatch(dispatch_id)["status"] == "pending"
-    assert bob.client.contacts() == edges
+    assert edges_of(bob) == edges
     assert not any(row["task"] == "forwarded" for row in bob.client.dispatches("sent")["dispatches"])
     bob.client.decline(dispatch_id)
 
