@@ -187,6 +187,9 @@ class Machine(Node):
     def brokers(self) -> list[str]:
         return [each.url for each in self.settings.sign_ins]
 
+    def soon(self, action: Callable[[], None]) -> None:
+        super().soon(lambda: self.reach.act_as(self.name, action))
+
     # --- what follows a step
 
     def _apply(self, effects: Sequence[Effect]) -> None:
