@@ -92,23 +92,27 @@ class InvitationRoutes:
         return web.document(content, status=201 if posted.new else 200)
 
     async def changed(self, request: Request) -> Response:
-        """GET /v1/invitations?version=n&wait=s → {version, more, sent, received}: what changed after version n.
+        """GET /v1/invitations?version=n&wait=s → {version, more, sent, received, announced}: what changed after
+        version n.
 
         With `wait` (≤ 25 s) the response is held back until something does. `more`: ask again from `version` at once.
-        A version above the broker's (it lost its data) counts as 0.
+        A version above the broker's (it lost its data) counts as 0. `announced`: the `seq` of the announcement that the
+        broker has of this device, 0 for none, so that a device notices that it was lost.
         """
-        storage = self._broker.storage
+        storage, clock = self._broker.storage, self._broker.clock
         bearer = self._broker.reader(request)
         after = web.number(request, "version", default=0, most=(1 << 53) - 1)
         wait = web.number(request, "wait", default=0, most=MAX_WAIT_SECONDS)
         if wait:
             # Subscribe before reading the version, so that a change between the two is not missed.
             with self._broker.changes.subscribe(bearer.user_id) as told:
-                if await storage.invitation_version(bearer.caller) == after:
+                if (await storage.standing(bearer.caller, clock())).version == after:
                     await web.wait_while_connected(request, told, seconds=wait)
-        if await storage.invitation_version(bearer.caller) == after:
+        standing = await storage.standing(bearer.caller, clock())
+        announced = {"announced": standing.announced}
+        if standing.version == after:
             # Most waits end like this, and it costs a fraction of a look for what has changed.
-            nothing = {"version": after, "more": False, "sent": [], "received": []}
+            nothing = {"version": after, "more": False, "sent": [], "received": [], **announced}
             return web.document(nothing, headers=web.renewal(bearer))
         found = await storage.invitation_changes(bearer.caller, after)
         await self._note_fetched(bearer, found.received)
@@ -117,6 +121,7 @@ class InvitationRoutes:
             "more": found.more,
             "sent": [self._shown_to_inviter(row) for row in found.sent],
             "received": [self._shown(row) for row in found.received],
+            **announced,
         }
         return web.document(content, headers=web.renewal(bearer))
 

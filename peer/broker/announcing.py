@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import trio
 
-from peer.broker.client import BrokerClient
+from peer.broker.client import LEAST_ANNOUNCED_SECONDS, BrokerClient
 from peer.broker.presence import seal_presence
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.steps.context import Context
@@ -23,12 +23,15 @@ CLOCKS_APART = 300.0
 
 @dataclass(frozen=True)
 class _Announced:
-    """What the broker was told last, and until when it has to be told again: by our clock (ms), and by trio's."""
+    """What the broker was told last, at `at` on trio's clock, and until when it has to be told again: by our clock
+    (ms), and by trio's."""
 
     wish: int
+    seq: int
     addresses: frozenset[str]
     since: int
     until: int
+    at: float
     due: float
     ahead: float | None
 
@@ -45,6 +48,9 @@ class Announcer:
         self._look = trio.Event()
         """A reason to see whether the announcement still holds."""
         self._ahead: float | None = None
+        self._not_before = -float("inf")
+        """On trio's clock: until then it changes nothing that the broker says to have no announcement."""
+        self._withdrawn = False
 
     def request(self) -> None:
         """Have the presence announced again soon, whatever was told."""
@@ -59,8 +65,23 @@ class Announcer:
         """Note by how many seconds the broker's clock is ahead of ours, by its latest answer; None if it gave none."""
         self._ahead = ahead
 
+    def note_known(self, seq: int | None, *, asked: float) -> None:
+        """Have the presence announced again where the broker has an older announcement than the last one, or none: it
+        has lost data, or has data of an earlier time.
+
+        `seq`: of the announcement that it has, 0 for none, None where it does not say. `asked`: when it was asked, on
+        trio's clock; an announcement that was under way then may have come after the answer.
+        """
+        told, now = self._announced, trio.current_time()
+        if seq is None or told is None or seq >= told.seq or asked <= told.at or now < self._not_before:
+            return
+        self._not_before = now + LEAST_ANNOUNCED_SECONDS
+        self.request()
+
     async def announce(self, broker: BrokerClient) -> bool:
         """Announce this device unless that still holds; return whether it was told."""
+        if self._withdrawn:
+            await trio.sleep_forever()
         self._look = trio.Event()
         if self._holds():
             return False
@@ -76,15 +97,23 @@ class Announcer:
         )
         after = await broker.put_presence(seq=seq, expires=now + PRESENCE_LIFETIME_MS, box=box)
         self._ahead = broker.ahead
+        told = trio.current_time()
         self._announced = _Announced(
             wish=wish,
+            seq=seq,
             addresses=frozenset(addresses),
             since=now,
             until=now + int(after * 1000),
-            due=trio.current_time() + after,
+            at=told,
+            due=told + after,
             ahead=broker.ahead,
         )
         return True
+
+    async def withdraw(self, broker: BrokerClient) -> None:
+        """Withdraw what was announced, and announce nothing any more."""
+        self._withdrawn = True
+        await broker.withdraw_presence(seq=await self.next_sequence())
 
     async def wait_outdated(self) -> None:
         """Return when the last announcement holds no more."""

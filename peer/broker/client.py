@@ -41,6 +41,8 @@ from peer.protocol.errors import Forbidden, Gone, NotFound, Unavailable
 
 MAIL_SECONDS = 60
 """Posting an invitation waits for the broker's mail server."""
+LEAST_ANNOUNCED_SECONDS = 10
+"""Between two announcements that a broker asks for."""
 MAX_WAIT_SECONDS = 25
 SHORTEST_WAIT = 0.5
 
@@ -171,8 +173,10 @@ class BrokerClient:
         arguments = {"seq": seq, "expires": expires, "box": box}
         answer = await self._http.send("PUT", "/v1/presence", self._http.signed("presence.put", arguments))
         after = answer.headers.get("reannounce-after", "")
+        if not re.fullmatch(r"[0-9]{1,9}", after):
+            return 1800.0
         # Bounded: a broker must not make a device announce itself without pause, or never again.
-        return float(min(max(int(after), 10), 7200)) if re.fullmatch(r"[0-9]{1,9}", after) else 1800.0
+        return float(min(max(int(after), LEAST_ANNOUNCED_SECONDS), 7200))
 
     async def withdraw_presence(self, *, seq: int) -> None:
         """Withdraw this device's announcement."""
@@ -235,6 +239,7 @@ class BrokerClient:
                 document["more"] is True,
                 [read_invitation(entry) for entry in read_list(document, "sent", 200)],
                 [read_invitation(entry) for entry in read_list(document, "received", 200)],
+                None if document.get("announced") is None else read_number(document, "announced"),
             )
         )
         if page.more and page.version <= version and not (page.sent or page.received):

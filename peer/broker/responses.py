@@ -87,12 +87,17 @@ class BrokerInvitation:
 
 @dataclass(frozen=True, slots=True)
 class Invitations:
-    """Invitations changed after the requested version. `more`: request again from `version` at once."""
+    """Invitations changed after the requested version. `more`: request again from `version` at once.
+
+    `announced`: the `seq` of the announcement that the broker has of this device, 0 for none; None where it does not
+    say, as an older one.
+    """
 
     version: int
     more: bool
     sent: list[BrokerInvitation]
     received: list[BrokerInvitation]
+    announced: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

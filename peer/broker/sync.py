@@ -206,7 +206,7 @@ class BrokerSync:
         """Withdraw this device's presence, when the node stops. Failures are logged."""
         try:
             async with self._client() as broker:
-                await broker.withdraw_presence(seq=await self._announcer.next_sequence())
+                await self._announcer.withdraw(broker)
         except DispatchError as error:
             log.info("presence.not_withdrawn", code=error.code)
 
@@ -318,8 +318,9 @@ class BrokerSync:
                 raise Unavailable("the broker's list of invitations does not end", fix="tell whoever hosts the broker")
             version, more = page.version, page.more
             self._announcer.note_clock(broker.ahead)
-            if self._away:
-                self._announcer.request()  # an announcement may be among what it has lost
+            if page.announced is None and self._away:
+                self._announcer.request()  # an older broker does not say whether it has lost the announcement
+            self._announcer.note_known(page.announced, asked=asked)
             self._answered(read=True)
             for item in page.received:
                 await self._guarded(self._on_received, item)

@@ -37,6 +37,7 @@ from rendezvous.storage.rows import (
     PostedInvitation,
     Removed,
     SignIn,
+    Standing,
     StoredInvitation,
     Usage,
 )
@@ -151,10 +152,11 @@ class Storage(trio.abc.AsyncResource):
         """Return an invitation to its inviter or its invitee. Raises NoSuchInvitation for anybody else."""
 
     @abstractmethod
-    async def invitation_version(self, caller: Caller) -> int:
-        """Return the caller's version: 0 at first, higher with each change to an invitation that is theirs.
+    async def standing(self, caller: Caller, now: int) -> Standing:
+        """Return the version of the caller's user, and which announcement of the caller's device is kept.
 
-        It is at least the time of that change, so that it also rises where data was lost or began anew.
+        The version is 0 at first, higher with each change to an invitation that is theirs, and at least the time of
+        that change, so that it also rises where data was lost or began anew.
         """
 
     @abstractmethod

@@ -109,6 +109,15 @@ class Announcement:
     box: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the broker has of a device. `version`: of its user's invitations; `announced`: the `seq` of its unexpired
+    announcement, 0 where there is none."""
+
+    version: int
+    announced: int
+
+
 # -- invitations
 
 

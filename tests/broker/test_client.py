@@ -120,9 +120,21 @@ async def test_what_is_right_is_read(who: Identity) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "announced"), [({"announced": 7}, 7), ({"announced": 0}, 0), ({}, None), ({"announced": None}, None)]
+)
+async def test_which_announcement_a_broker_has_is_read_where_it_says_so(
+    who: Identity, said: dict[str, object], announced: int | None
+) -> None:
+    async with answering(who, says(200, {**PAGE, **said})) as client:
+        assert (await client.invitations()).announced == announced
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         says(200, b""),
+        says(200, {**PAGE, "announced": "7"}),
+        says(200, {**PAGE, "announced": -1}),
         says(200, b"<html>sign in to the hotel's network"),
         says(200, b"\xff\xfe"),
         says(200, b"[" * 100_000),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -13,6 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peer.broker import announcing, sync
+from peer.broker.client import LEAST_ANNOUNCED_SECONDS
 from peer.broker.responses import RelayAccess
 from peer.broker.sync import BrokerSync
 from peer.broker.transport import Unreachable
@@ -48,7 +50,7 @@ class Broker:
         self.asked.set()
         await self.answers.wait()
         self._on_token("renewed")
-        return SimpleNamespace(version=1, more=False, received=[SimpleNamespace(token="one")], sent=[])
+        return SimpleNamespace(version=1, more=False, received=[SimpleNamespace(token="one")], sent=[], announced=None)
 
 
 async def test_a_sign_out_ends_the_waiting_for_invitations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +122,7 @@ class Presence(Broker):
         self.at: list[float] = []
         """When each came, in seconds of a monotonic clock."""
 
-    async def put_presence(self, **_: object) -> float:
+    async def put_presence(self, *, seq: int = 0, **_: object) -> float:
         self.at.append(trio.current_time())
         return 3600.0
 
@@ -170,22 +172,33 @@ URL_ADDRESS = "/ip4/192.0.2.1/tcp/1"
 
 
 class Whole(Presence):
-    """Answers everything, unless it is `away`; `hung`: what is asked is never answered."""
+    """Answers everything, unless it is `away`; `hung`: what is asked is never answered.
+
+    `kept`: the number of the announcement that it has; `says_kept`, which it says. `waits`: as it is asked to.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.away = self.hung = False
+        self.says_kept = self.waits = True
+        self.kept = 0
         self.polls: list[float] = []
 
-    async def put_presence(self, **_: object) -> float:
+    async def put_presence(self, *, seq: int = 0, **_: object) -> float:
         await self._answer()
+        self.kept = seq
         return await super().put_presence()
+
+    async def withdraw_presence(self, *, seq: int) -> None:
+        assert seq > self.kept
+        self.kept = 0
 
     async def invitations(self, **asked: Any) -> Any:
         self.polls.append(trio.current_time())
         await self._answer()
-        await trio.sleep(asked["wait"])
-        return SimpleNamespace(version=1, more=False, received=[], sent=[])
+        kept = self.kept if self.says_kept else None
+        await trio.sleep(asked["wait"] if self.waits else 0)
+        return SimpleNamespace(version=1, more=False, received=[], sent=[], announced=kept)
 
     async def _answer(self) -> None:
         if self.hung:
@@ -214,7 +227,13 @@ async def synced(monkeypatch: pytest.MonkeyPatch, addresses: Callable[[], list[s
     )
     journal = Journal(context, lambda _: None)
     link = BrokerSync(URL, journal, lambda: Settings(broker=URL, token="t"), print, addresses, jitter=lambda: 0.5)
-    monkeypatch.setattr(link._announcer, "next_sequence", trio.lowlevel.checkpoint)
+    numbers = itertools.count(1)
+
+    async def next_sequence() -> int:
+        await trio.lowlevel.checkpoint()
+        return next(numbers)
+
+    monkeypatch.setattr(link._announcer, "next_sequence", next_sequence)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         await trio.sleep(1)
@@ -222,21 +241,30 @@ async def synced(monkeypatch: pytest.MonkeyPatch, addresses: Callable[[], list[s
         nursery.cancel_scope.cancel()
 
 
-async def test_a_broker_that_is_back_is_noticed_soon_and_told_anew(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, whole: Whole
+@pytest.mark.parametrize(
+    ("says_kept", "lost", "told"),
+    [(True, False, 1), (True, True, 2), (False, False, 2)],
+    ids=["it has the announcement", "it has lost it", "an older broker"],
+)
+async def test_a_broker_that_is_back_is_noticed_soon_and_told_anew_what_it_has_lost(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, whole: Whole, says_kept: bool, lost: bool, told: int
 ) -> None:
-    """Seen to fail with retries up to a minute apart, and without a new announcement: it may have lost the old one."""
+    """Not what it still has: else all devices of a broker announce themselves whenever it is started again.
+
+    Seen to fail with retries up to a minute apart, without a new announcement, and with one in any case.
+    """
     returned: list[float] = []
     async with synced(monkeypatch, lambda: [URL_ADDRESS]) as link:
         link.on_return(lambda: returned.append(trio.current_time()))
-        whole.away = True
+        whole.says_kept, whole.away = says_kept, True
+        whole.kept *= not lost
         await trio.sleep(3000)
         assert link.state.error is not None and len(whole.at) == 1
         assert all(later - polled < 5 for polled, later in pairwise(whole.polls[-20:]))
         back, whole.away = trio.current_time(), False
         await trio.sleep(10)
-        assert link.state.error is None and len(whole.at) == 2 and len(returned) == 1
-        assert whole.at[-1] - back <= 5
+        assert link.state.error is None and len(whole.at) == told and len(returned) == 1
+        assert told == 1 or whole.at[-1] - back <= 5
 
 
 async def test_another_network_ends_what_hangs_and_announces_only_what_is_new(
@@ -260,6 +288,60 @@ async def test_another_network_ends_what_hangs_and_announces_only_what_is_new(
         link.announce()
         await wait_all_tasks_blocked()
         assert len(whole.at) == 3, "who asks for it gets it"
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=["nothing is left", "a backup is back"])
+async def test_an_announcement_that_a_broker_lost_without_a_word_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, whole: Whole, left: int
+) -> None:
+    """Data that is lost, restored or removed under a broker that goes on. Seen to fail without a look at the number
+    that its answers say: for an hour nobody found this device."""
+    async with synced(monkeypatch, lambda: [URL_ADDRESS]) as link:
+        link.announce()
+        await trio.sleep(100)
+        assert (len(whole.at), whole.kept) == (2, 2)
+        whole.kept = left
+        await trio.sleep(2 * sync.LONG_POLL_SECONDS)
+        assert (len(whole.at), whole.kept) == (3, 3)
+        await trio.sleep(1000)
+        assert len(whole.at) == 3
+
+
+async def test_an_answer_that_crossed_an_announcement_says_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, whole: Whole
+) -> None:
+    """Seen to fail with a comparison of every answer: each change of addresses was announced twice."""
+    async with synced(monkeypatch, lambda: [URL_ADDRESS]) as link:
+        await trio.sleep(40)
+        link.announce()  # a request of before waits, and has seen the first one
+        await trio.sleep(1000)
+        assert (len(whole.at), whole.kept) == (2, 2)
+
+
+async def test_a_broker_that_always_says_that_it_has_nothing_is_not_told_without_pause(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, whole: Whole
+) -> None:
+    """Seen to fail without a bound: four times a second."""
+    async with synced(monkeypatch, lambda: [URL_ADDRESS]):
+        whole.waits = False
+        until = trio.current_time() + 1000
+        while trio.current_time() < until:
+            whole.kept = 0
+            await trio.sleep(0.1)
+        assert all(later - at > LEAST_ANNOUNCED_SECONDS - 0.1 for at, later in pairwise(whole.at[1:]))
+        assert len(whole.at) > 50, "it is told all the same"
+
+
+async def test_what_is_withdrawn_is_not_announced_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, whole: Whole
+) -> None:
+    """The requests go on until the node has stopped. Seen to fail where a device that had left was announced again."""
+    async with synced(monkeypatch, lambda: [URL_ADDRESS]) as link:
+        await trio.sleep(100)
+        await link.withdraw()
+        link.announce()
+        await trio.sleep(200)
+        assert (len(whole.at), whole.kept) == (1, 0)
 
 
 async def test_a_broker_whose_clock_jumped_is_told_anew(

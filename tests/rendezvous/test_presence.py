@@ -7,7 +7,7 @@ import pytest
 from peer.broker.client import SealedPresence
 from peer.protocol.errors import Invalid, TooLarge
 from rendezvous.presence import MAX_BOX, MAX_TTL_MS
-from tests.rendezvous.world import People, Running
+from tests.rendezvous.world import People, Person, Running
 
 
 async def test_announced_found_and_withdrawn(broker: Running, people: People) -> None:
@@ -19,6 +19,28 @@ async def test_announced_found_and_withdrawn(broker: Running, people: People) ->
     assert await bob.client.get_presence(" Alice@Example.org ") == [SealedPresence(alice.who.device, 7, expires, box)]
     await alice.client.withdraw_presence(seq=8)
     assert await bob.client.get_presence("alice@example.org") == []
+
+
+async def test_a_device_is_told_which_announcement_of_its_own_is_kept(broker: Running, people: People) -> None:
+    """So it notices that one was lost. Seen to fail where the answers without a change did not say it."""
+    alice, bob = await people.signed_in("alice@example.org"), await people.signed_in("bob@example.org")
+
+    async def announced(person: Person) -> list[int | None]:
+        """What it says with all changes, and without any."""
+        changes = await person.client.invitations()
+        return [changes.announced, (await person.client.invitations(version=changes.version)).announced]
+
+    assert await announced(alice) == [0, 0]
+    await alice.client.post_invitation(alice.signed_invitation("carol@example.org"))
+    await alice.client.put_presence(seq=7, expires=broker.clock() + 3_600_000, box=b"x")
+    assert await announced(alice) == [7, 7]
+    assert await announced(bob) == [0, 0]
+    broker.clock.move(seconds=3600)
+    assert await announced(alice) == [0, 0]  # it has ended
+    await alice.client.put_presence(seq=8, expires=broker.clock() + 3_600_000, box=b"x")
+    assert await announced(alice) == [8, 8]
+    await alice.client.withdraw_presence(seq=9)
+    assert await announced(alice) == [0, 0]
 
 
 async def test_unknown_and_absent_users_look_alike(broker: Running, people: People) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from peer.protocol.brokers import mark
+from rendezvous.storage.opening import DATABASE
 from tests.conftest import HANG
 from tests.system.world import Broker, Person, Program, World, connect, eventually
 
@@ -123,6 +125,26 @@ def test_each_contact_is_reached_through_what_both_use(world: World, second: Bro
             if person.program is not None:
                 person.crash()
         first.stop(signal.SIGKILL)
+
+
+def test_a_device_whose_announcement_is_lost_announces_itself_again(world: World, pair: tuple[Person, Person]) -> None:
+    """Its row goes while broker and daemon run, as where a backup is put in place.
+
+    Seen to fail where the device did not heed what the broker says of it: for up to an hour nobody would find it.
+    """
+    alice, _ = pair
+    with closing(sqlite3.connect(world.broker.folder / "data" / DATABASE, isolation_level=None)) as db:
+
+        def announced() -> bool:
+            query = "SELECT count(*) FROM presence WHERE user_id = ? AND box IS NOT NULL"
+            return bool(db.execute(query, (alice.email,)).fetchone()[0])
+
+        eventually(announced, what="her announcement")
+        assert db.execute("DELETE FROM presence WHERE user_id = ?", (alice.email,)).rowcount == 1
+        # Something new ends the request that waits, which would say it within 25 seconds.
+        token = alice.client.invite("somebody-new@example.org")["token"]
+        eventually(announced, what="the next one")
+    alice.client.withdraw_invitation(token)
 
 
 class Listening(BaseHTTPRequestHandler):

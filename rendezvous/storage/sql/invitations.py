@@ -199,10 +199,13 @@ def changes(db: Connection, caller: Caller, after: int, *, limits: StorageLimits
 
 
 OF_CALLER = (
-    "SELECT coalesce(v.version, 0) FROM devices d LEFT JOIN versions v ON v.user_id = d.user_id"
+    "SELECT coalesce(v.version, 0), coalesce(p.seq, 0) FROM devices d LEFT JOIN versions v ON v.user_id = d.user_id"
+    " LEFT JOIN presence p ON p.user_id = d.user_id AND p.device = d.device AND p.expires > ? AND p.box IS NOT NULL"
     " WHERE d.user_id = ? AND d.device = ?"
 )
-"""The version of the caller's user; no row unless the device is that user's."""
+"""The version of the caller's user and the number of the device's unexpired announcement; no row unless the device is
+that user's. One statement, since every device asks for both twice in half a minute. Values: the time, the caller's user
+and device."""
 
 
 def version(db: Connection, user_id: str) -> int:

@@ -22,6 +22,7 @@ from rendezvous.storage.rows import (
     PostedInvitation,
     Removed,
     SignIn,
+    Standing,
     StoredInvitation,
     Usage,
 )
@@ -160,9 +161,10 @@ class SqlStorage(Storage):
     async def invitation(self, caller: Caller, token: str) -> StoredInvitation:
         return await self._read_by(caller, lambda db: invitations.one(db, caller, token))
 
-    async def invitation_version(self, caller: Caller) -> int:
-        rows = await self._look_up(caller, invitations.OF_CALLER, (caller.user_id, caller.device))
-        return int(rows[0][0])
+    async def standing(self, caller: Caller, now: int) -> Standing:
+        rows = await self._look_up(caller, invitations.OF_CALLER, (now, caller.user_id, caller.device))
+        version, announced = rows[0]
+        return Standing(int(version), int(announced))
 
     async def invitation_changes(self, caller: Caller, after: int) -> InvitationChanges:
         return await self._read_by(caller, lambda db: invitations.changes(db, caller, after, limits=self._limits))

@@ -34,6 +34,7 @@ from rendezvous.storage.rows import (
     Removed,
     SignIn,
     SignInStatus,
+    Standing,
     StoredInvitation,
     Usage,
 )
@@ -409,8 +410,13 @@ class MemoryStorage(Storage):
 
         return await self._run(step, caller)
 
-    async def invitation_version(self, caller: Caller) -> int:
-        return await self._run(lambda state: state.versions.get(caller.user_id, 0), caller)
+    async def standing(self, caller: Caller, now: int) -> Standing:
+        def step(state: State) -> Standing:
+            seq, expires, box = state.presence.get((caller.user_id, caller.device), (0, 0, None))
+            there = box is not None and expires > now
+            return Standing(state.versions.get(caller.user_id, 0), seq if there else 0)
+
+        return await self._run(step, caller)
 
     async def invitation_changes(self, caller: Caller, after: int) -> InvitationChanges:
         def step(state: State) -> InvitationChanges:

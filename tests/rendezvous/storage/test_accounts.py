@@ -19,7 +19,7 @@ from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import AccountClaim, PollOutcome, SignIn, SignInStatus
 from tests.rendezvous.storage.conftest import Open
-from tests.rendezvous.storage.values import DAY, HOUR, MINUTE, NOW, approved, author, caller, claim, sign_in
+from tests.rendezvous.storage.values import DAY, HOUR, MINUTE, NOW, approved, author, caller, claim, sign_in, version_of
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
 
@@ -192,15 +192,15 @@ async def test_who_may_claim_an_address(
 
 async def test_devices_are_those_of_the_newest_device_set(storage: Storage) -> None:
     with pytest.raises(UnknownUser):
-        await storage.invitation_version(caller(ALICE))
+        await version_of(storage, caller(ALICE))
     await approved(storage, ALICE, wanted=claim(ALICE, devices=("laptop", "phone")))
     for device in ("laptop", "phone"):
-        assert await storage.invitation_version(caller(ALICE, device=device)) == 0
+        assert await version_of(storage, caller(ALICE, device=device)) == 0
     await storage.announce(author(ALICE, device="phone"), seq=1, expires=NOW + HOUR, box=b"phone")
     await storage.announce(author(ALICE, device="laptop"), seq=1, expires=NOW + HOUR, box=b"laptop")
     await approved(storage, ALICE, wanted=claim(ALICE, epoch=2, devices=("laptop", "tablet")))
     with pytest.raises(UnknownDevice):
-        await storage.invitation_version(caller(ALICE, device="phone"))
+        await version_of(storage, caller(ALICE, device="phone"))
     with pytest.raises(UnknownDevice):
         await storage.announce(author(ALICE, device="phone"), seq=2, expires=NOW + HOUR, box=b"phone")
     assert [row.device for row in await storage.announcements(caller(ALICE, device="tablet"), ALICE, NOW)] == ["laptop"]
@@ -215,17 +215,17 @@ async def test_a_device_is_whose_claim_has_the_higher_counter(storage: Storage) 
     for counter in (1, 2):  # a lower one, and the same: Bob lists a device that never signed for him
         await approved(storage, BOB, wanted=claim(BOB, epoch=counter, devices=("tablet", "phone"), counter=counter))
         with pytest.raises(UnknownDevice):
-            await storage.invitation_version(caller(BOB, device="phone"))
-        assert await storage.invitation_version(caller(ALICE, device="phone")) == 0
+            await version_of(storage, caller(BOB, device="phone"))
+        assert await version_of(storage, caller(ALICE, device="phone")) == 0
     await approved(storage, BOB, wanted=claim(BOB, epoch=3, devices=("tablet", "phone"), counter=3))
-    assert await storage.invitation_version(caller(BOB, device="phone")) == 0
+    assert await version_of(storage, caller(BOB, device="phone")) == 0
     assert await storage.announcements(caller(ALICE, device="laptop"), ALICE, NOW) == ()
     # What Alice still lists of old is not hers again.
     await approved(storage, ALICE, wanted=claim(ALICE, epoch=2, devices=("laptop", "phone"), counter=2))
-    for refused in (storage.invitation_version, lambda who: storage.announcements(who, ALICE, NOW)):
+    for refused in (lambda who: storage.standing(who, NOW), lambda who: storage.announcements(who, ALICE, NOW)):
         with pytest.raises(UnknownDevice):
             await refused(caller(ALICE, device="phone"))
-    assert await storage.invitation_version(caller(BOB, device="phone")) == 0
+    assert await version_of(storage, caller(BOB, device="phone")) == 0
 
 
 # -- nonces

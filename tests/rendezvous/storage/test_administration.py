@@ -8,7 +8,7 @@ from rendezvous.storage.errors import NoSuchAccount, NoSuchInvitation, UnknownDe
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.rows import InvitationAnswer, InvitationStatus, Removed
 from rendezvous.storage.rules import ROW_BYTES
-from tests.rendezvous.storage.values import HOUR, NOW, approved, author, caller, claim, invitation, sign_in
+from tests.rendezvous.storage.values import HOUR, NOW, approved, author, caller, claim, invitation, sign_in, version_of
 
 ALICE, BOB, EVE = "alice@example.org", "bob@example.org", "eve@example.org"
 
@@ -48,7 +48,7 @@ async def test_nothing_is_left_of_an_account_that_was_removed(storage: Storage) 
     await people(storage)
     asked = sign_in(ALICE, "CODE")
     await storage.open_sign_in(author(ALICE), claim(ALICE), asked, device_code=b"code", interval=5000, now=NOW)
-    known = await storage.invitation_version(caller(ALICE))
+    known = await version_of(storage, caller(ALICE))
     assert await storage.remove_account(ALICE) == Removed(
         account=True, devices=1, invitations_sent=2, invitations_received=1
     )
@@ -59,7 +59,7 @@ async def test_nothing_is_left_of_an_account_that_was_removed(storage: Storage) 
         with pytest.raises(NoSuchInvitation):
             await storage.invitation(caller(user), token)
     with pytest.raises(UnknownUser):
-        await storage.invitation_version(caller(ALICE))
+        await version_of(storage, caller(ALICE))
     with pytest.raises(UnknownUser):
         await storage.announce(author(ALICE), seq=9, expires=NOW + HOUR, box=b"box")
     assert len(await storage.announcements(caller(BOB), EVE, NOW)) == 1  # the others are as they were
@@ -73,7 +73,7 @@ async def test_nothing_is_left_of_an_account_that_was_removed(storage: Storage) 
         account is not None and account.kept_bytes == len(claim(ALICE).device_set) + 2 * ROW_BYTES
     )  # not the old device's
     await storage.post_invitation(author(ALICE, device="new"), invitation(ALICE, BOB, "4"), NOW + 9)
-    assert await storage.invitation_version(caller(ALICE, device="new")) > known
+    assert await version_of(storage, caller(ALICE, device="new")) > known
 
 
 async def test_an_address_without_an_account_may_have_invitations_to_it(storage: Storage) -> None:
@@ -90,7 +90,7 @@ async def test_a_released_address_is_claimed_by_the_next_root_key(storage: Stora
     await people(storage)
     assert await storage.release_address(ALICE, NOW) == (BOB,)
     with pytest.raises(UnknownUser):
-        await storage.invitation_version(caller(ALICE))
+        await version_of(storage, caller(ALICE))
     assert await storage.announcements(caller(BOB), ALICE, NOW) == ()
     # Bob learns that what he was asked is off: who asked cannot read an answer any more.
     assert (await storage.invitation(caller(BOB), "1")).status is InvitationStatus.WITHDRAWN
@@ -101,7 +101,7 @@ async def test_a_released_address_is_claimed_by_the_next_root_key(storage: Stora
     new, old = caller(ALICE, device="new laptop"), caller(ALICE)
     assert [each.token for each in (await storage.invitation_changes(new, 0)).received] == ["3"]
     with pytest.raises(UnknownDevice):
-        await storage.invitation_version(old)
+        await version_of(storage, old)
     # The old root key is not taken any more.
     assert (await storage.account(ALICE, NOW)) is not None
     late = sign_in(ALICE, "LATE")
@@ -116,4 +116,4 @@ async def test_a_device_of_a_released_address_goes_to_nobody_who_had_it_before(s
     await storage.release_address(ALICE, NOW)
     await approved(storage, BOB, wanted=claim(BOB, epoch=2, devices=("tablet", "phone"), counter=1))
     with pytest.raises(UnknownDevice):
-        await storage.invitation_version(caller(BOB, device="phone"))
+        await version_of(storage, caller(BOB, device="phone"))

@@ -96,7 +96,7 @@ def operations(draw: st.DrawFn) -> tuple[str, Operation]:
         f"answer_invitation {by} {given_answer} at {now}": lambda s: s.answer_invitation(by, given_answer, now),
         f"withdraw_invitation {by} {token} at {now}": lambda s: s.withdraw_invitation(by, token, now),
         f"invitation {who} {token}": lambda s: s.invitation(who, token),
-        f"invitation_version {who}": lambda s: s.invitation_version(who),
+        f"standing {who} at {now}": lambda s: s.standing(who, now),
         f"invitation_changes {who} {after}": lambda s: s.invitation_changes(who, after),
         f"invitation_by_token {token}": lambda s: s.invitation_by_token(token),
         f"note_invitation_mail {token} {seq} at {now}": lambda s: s.note_invitation_mail(token, now, mailed=seq > 1),

@@ -18,7 +18,7 @@ from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import Decision, InvitationAnswer, InvitationStatus, PostedInvitation
 from tests.rendezvous.storage.conftest import Open
-from tests.rendezvous.storage.values import DAY, NOW, approved, author, caller, claim, invitation
+from tests.rendezvous.storage.values import DAY, NOW, approved, author, caller, claim, invitation, version_of
 
 ALICE, BOB, EVE = "alice@example.org", "bob@example.org", "eve@example.org"
 OF_ALICE = f"device of {ALICE}"
@@ -65,7 +65,7 @@ async def test_its_inviter_alone_learns_how_far_it_is(storage: Storage) -> None:
     await people(storage)
     await storage.post_invitation(author(ALICE), invitation(ALICE, BOB, "t"), NOW)
     assert await storage.invitation_by_token("u") is None
-    bobs, known = await storage.invitation_version(caller(BOB)), await storage.invitation_version(caller(ALICE))
+    bobs, known = await version_of(storage, caller(BOB)), await version_of(storage, caller(ALICE))
     await storage.note_invitation_mail("t", NOW, mailed=True)
     assert await storage.note_fetched(caller(EVE), ("t",), NOW + 5) == frozenset()
     assert await storage.note_fetched(caller(ALICE), ("t",), NOW + 5) == frozenset()
@@ -74,7 +74,7 @@ async def test_its_inviter_alone_learns_how_far_it_is(storage: Storage) -> None:
     (row,) = (await storage.invitation_changes(caller(ALICE), known)).sent
     assert (row.mailed, row.fetched) == (True, NOW + 6)
     assert await storage.invitation_by_token("t") == row
-    assert await storage.invitation_version(caller(BOB)) == bobs
+    assert await version_of(storage, caller(BOB)) == bobs
     await storage.post_invitation(author(EVE), invitation(EVE, BOB, "old"), NOW)
     assert await storage.note_fetched(caller(BOB), ("old",), NOW + 8 * DAY) == frozenset()
 
@@ -137,7 +137,7 @@ async def test_it_is_answered_once(storage: Storage) -> None:
         with pytest.raises(NoSuchInvitation):
             await storage.answer_invitation(author(other), answer("t"), NOW)
     first = await storage.answer_invitation(author(BOB), answer("t", decision=InvitationStatus.DECLINED), NOW)
-    version = await storage.invitation_version(caller(ALICE))
+    version = await version_of(storage, caller(ALICE))
     # The same again, also after its expiry, changes nothing; another one is refused.
     same = answer("t", decision=InvitationStatus.DECLINED)
     assert await storage.answer_invitation(author(BOB), same, NOW + 20 * DAY) == first
@@ -145,7 +145,7 @@ async def test_it_is_answered_once(storage: Storage) -> None:
         await storage.answer_invitation(author(BOB), answer("t", b"other"), NOW)
     with pytest.raises(AlreadyAnswered):
         await storage.withdraw_invitation(author(ALICE), "t", NOW)
-    assert await storage.invitation_version(caller(ALICE)) == version
+    assert await version_of(storage, caller(ALICE)) == version
     assert (await storage.invitation(caller(ALICE), "t")).sealed == b"box"
 
 
@@ -158,9 +158,9 @@ async def test_withdrawn_and_expired_ones_are_gone(storage: Storage) -> None:
             await storage.withdraw_invitation(author(other), "1", NOW)
     withdrawn = await storage.withdraw_invitation(author(ALICE), "1", NOW)
     assert (withdrawn.status, withdrawn.invitee) == (InvitationStatus.WITHDRAWN, BOB)
-    version = await storage.invitation_version(caller(BOB))
+    version = await version_of(storage, caller(BOB))
     assert await storage.withdraw_invitation(author(ALICE), "1", NOW + 8 * DAY) == withdrawn
-    assert await storage.invitation_version(caller(BOB)) == version
+    assert await version_of(storage, caller(BOB)) == version
     with pytest.raises(InvitationWithdrawn):
         await storage.answer_invitation(author(BOB), answer("1"), NOW)
     end = NOW + 7 * DAY
@@ -195,19 +195,19 @@ async def test_a_version_is_at_least_the_time_of_its_change(storage: Storage) ->
     await people(storage)
     for at, expected in ((NOW, NOW), (NOW, NOW + 1), (NOW + DAY, NOW + DAY), (NOW, NOW + DAY + 1)):
         await storage.post_invitation(author(ALICE), invitation(ALICE, f"{expected}@x", f"{expected}"), at)
-        assert await storage.invitation_version(caller(ALICE)) == expected
+        assert await version_of(storage, caller(ALICE)) == expected
 
 
 async def test_changes_since_a_version(storage: Storage) -> None:
     await people(storage)
-    assert await storage.invitation_version(caller(BOB)) == 0
+    assert await version_of(storage, caller(BOB)) == 0
     empty = await storage.invitation_changes(caller(BOB), 0)
     assert (empty.version, empty.more, empty.sent, empty.received) == (0, False, (), ())
     for token, inviter, invitee in (("1", ALICE, BOB), ("2", BOB, ALICE), ("3", EVE, BOB), ("4", ALICE, EVE)):
         await storage.post_invitation(author(inviter), invitation(inviter, invitee, token), NOW)
     found = await storage.invitation_changes(caller(BOB), 0)
     assert ([row.token for row in found.sent], [row.token for row in found.received]) == (["2"], ["1", "3"])
-    assert found.version == await storage.invitation_version(caller(BOB)) > 0
+    assert found.version == await version_of(storage, caller(BOB)) > 0
     await storage.answer_invitation(author(BOB), answer("1"), NOW)
     after = await storage.invitation_changes(caller(BOB), found.version)
     assert [(row.token, row.sealed) for row in after.received] == [("1", None)] and after.sent == ()
@@ -233,4 +233,4 @@ async def test_many_changes_come_in_parts(open_with: Open) -> None:
         parts.append([row.token for row in found.sent])
         version, more = found.version, found.more
     assert parts == [tokens[:3], tokens[3:]]
-    assert version == await storage.invitation_version(caller(ALICE))
+    assert version == await version_of(storage, caller(ALICE))

@@ -29,7 +29,7 @@ READS = frozenset(
         "sign_in_by_mail_token",
         "announcements",
         "invitation",
-        "invitation_version",
+        "standing",
         "invitation_changes",
         "invitation_by_token",
         "account",

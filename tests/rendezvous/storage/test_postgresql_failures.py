@@ -23,7 +23,7 @@ from rendezvous.storage.postgresql import PostgresqlStorage, database, look
 from tests.conftest import HANG
 from tests.rendezvous.postgresql import DATABASE, PORT, Server
 from tests.rendezvous.storage.full import filled
-from tests.rendezvous.storage.values import HOUR, NOW, approved, author, caller, claim, invitation, sign_in
+from tests.rendezvous.storage.values import HOUR, NOW, approved, author, caller, claim, invitation, sign_in, version_of
 
 CONNECTIONS = StorageLimits().database_connections
 ALICE, BOB, CAROL = "alice@example.org", "bob@example.org", "carol@example.org"
@@ -154,7 +154,7 @@ async def test_a_notice_that_is_lost_with_its_connection_is_made_up_for(url: str
     async with PostgresqlStorage(url) as here, PostgresqlStorage(url) as there, trio.open_nursery() as nursery:
         for user in (ALICE, BOB):
             await approved(here, user)
-        before = await there.invitation_version(caller(BOB))
+        before = await version_of(there, caller(BOB))
         nursery.start_soon(there.listen, heard.send_nowait)
         with trio.fail_after(HANG):
             assert await listen.receive() is None
@@ -164,7 +164,7 @@ async def test_a_notice_that_is_lost_with_its_connection_is_made_up_for(url: str
             await here.post_invitation(author(ALICE), invitation(ALICE, BOB, "t"), NOW)
             while await listen.receive() is not None:
                 pass
-            assert await there.invitation_version(caller(BOB)) > before
+            assert await version_of(there, caller(BOB)) > before
         nursery.cancel_scope.cancel()
 
 
@@ -180,7 +180,7 @@ async def test_a_statement_that_takes_too_long_is_ended(url: str, monkeypatch: p
                 await storage.announce(by, seq=1, expires=NOW + HOUR, box=b"box")
             with trio.fail_after(HANG), pytest.raises(Unavailable, match="57014"):
                 await storage.announcements(caller(ALICE), ALICE, NOW)
-            await storage.invitation_version(caller(ALICE))  # what does not need it goes on
+            await storage.invitation_changes(caller(ALICE), 0)  # what does not need it goes on
         await storage.announce(by, seq=1, expires=NOW + HOUR, box=b"box")
 
 
@@ -207,7 +207,7 @@ async def test_a_step_waits_for_its_turn_only_so_long(url: str, monkeypatch: pyt
                     while administer(url, waiting) != [(CONNECTIONS,)]:
                         await trio.sleep(0.02)
                 with pytest.raises(Unavailable, match="too busy"):
-                    await storage.invitation_version(caller(ALICE))
+                    await version_of(storage, caller(ALICE))
                 assert done == 0
                 other.rollback()
         assert done == CONNECTIONS

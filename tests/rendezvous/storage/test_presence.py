@@ -5,12 +5,23 @@ from __future__ import annotations
 import pytest
 
 from peer.protocol.errors import Unavailable
-from rendezvous.storage.errors import OldAnnouncement, UnknownUser
+from rendezvous.storage.errors import OldAnnouncement, UnknownDevice, UnknownUser
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
-from rendezvous.storage.rows import Announcement, Counts
+from rendezvous.storage.rows import Announcement, Counts, Standing
 from tests.rendezvous.storage.conftest import Open
-from tests.rendezvous.storage.values import DAY, HOUR, NOW, approved, author, caller, claim, invitation, sign_in
+from tests.rendezvous.storage.values import (
+    DAY,
+    HOUR,
+    NOW,
+    approved,
+    author,
+    caller,
+    claim,
+    invitation,
+    sign_in,
+    version_of,
+)
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
 
@@ -30,6 +41,24 @@ async def test_announcements_are_replaced_withdrawn_and_expire(storage: Storage)
     assert await storage.announcements(caller(BOB), "nobody@example.org", NOW) == ()
     with pytest.raises(UnknownUser):
         await storage.announcements(caller("nobody@example.org"), ALICE, NOW)
+
+
+async def test_a_device_learns_which_announcement_is_kept_of_it(storage: Storage) -> None:
+    await approved(storage, ALICE, wanted=claim(ALICE, devices=("phone", "laptop")))
+    await approved(storage, BOB)
+    phone, laptop = caller(ALICE, device="phone"), caller(ALICE, device="laptop")
+    assert await storage.standing(phone, NOW) == Standing(0, 0)
+    await storage.announce(author(ALICE, device="phone"), seq=7, expires=NOW + HOUR, box=b"p7")
+    await storage.announce(author(BOB), seq=9, expires=NOW + HOUR, box=b"b9")
+    assert await storage.standing(phone, NOW + HOUR - 1) == Standing(0, 7)
+    assert await storage.standing(phone, NOW + HOUR) == Standing(0, 0)
+    assert await storage.standing(laptop, NOW) == Standing(0, 0)  # the other one's is not this one's
+    await storage.post_invitation(author(ALICE, device="phone"), invitation(ALICE, BOB, "t"), NOW)
+    assert await storage.standing(phone, NOW) == Standing(NOW, 7)
+    await storage.announce(author(ALICE, device="phone"), seq=8, expires=NOW + HOUR, box=None)
+    assert await storage.standing(phone, NOW) == Standing(NOW, 0)
+    with pytest.raises(UnknownDevice):
+        await storage.standing(caller(BOB, device="phone"), NOW)
 
 
 async def test_seq_only_grows_and_is_kept_longer_than_the_announcement(storage: Storage) -> None:
@@ -77,7 +106,7 @@ async def test_purge_counts_what_it_deletes_and_spares_the_rest(storage: Storage
     assert await storage.purge(NOW + DAY) == 4  # presence, and the mail under its three quotas
     assert await storage.purge(NOW + 37 * DAY - 1) == 0
     assert await storage.purge(NOW + 37 * DAY) == 2  # the invitation, 30 days after its expiry, and Bob's version
-    assert await storage.invitation_version(caller(ALICE)) == NOW  # her devices know it
+    assert await version_of(storage, caller(ALICE)) == NOW  # her devices know it
     assert (await storage.counts(NOW)).users == 1
 
 

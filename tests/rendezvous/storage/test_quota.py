@@ -16,7 +16,7 @@ from rendezvous.storage.rows import InvitationAnswer, InvitationStatus
 from rendezvous.storage.sql.accounts import BOUNDED_OTHERWISE, KEPT_BY_ACCOUNT
 from rendezvous.storage.sqlite import SqliteStorage
 from tests.rendezvous.storage.conftest import Open
-from tests.rendezvous.storage.values import DAY, HOUR, NOW, approved, author, caller, claim, invitation
+from tests.rendezvous.storage.values import DAY, HOUR, NOW, approved, author, caller, claim, invitation, version_of
 
 ALICE, BOB, CAROL = "alice@example.org", "bob@example.org", "carol@example.org"
 LIMITS = StorageLimits(kept_bytes=20_000)
@@ -136,7 +136,7 @@ async def test_versions_of_people_who_never_signed_in_go_with_their_invitations(
         assert versions() == 41
         await storage.purge(NOW + 30 * DAY)
         assert versions() == 1
-        assert await storage.invitation_version(caller(ALICE)) == NOW + 79
+        assert await version_of(storage, caller(ALICE)) == NOW + 79
 
 
 async def test_every_table_is_counted_or_bounded_otherwise(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from rendezvous.storage.errors import (
 from rendezvous.storage.limits import DAY_MS, StorageLimits
 from rendezvous.storage.rows import InvitationAnswer, InvitationStatus, PollOutcome, SignInStatus
 from tests.rendezvous.storage.conftest import Handles, Open
-from tests.rendezvous.storage.values import HOUR, NOW, approved, author, caller, claim, invitation, sign_in
+from tests.rendezvous.storage.values import HOUR, NOW, approved, author, caller, claim, invitation, sign_in, version_of
 
 T = TypeVar("T")
 ALICE, BOB = "alice@example.org", "bob@example.org"
@@ -60,7 +60,7 @@ async def test_one_answer_wins(storages: Handles) -> None:
 
     results, refusals = await at_once([answer(number) for number in range(AT_ONCE)])
     assert len(results) == 1 and {type(error) for error in refusals} == {AlreadyAnswered}
-    assert await storages[1].invitation_version(caller(ALICE)) == NOW + 1  # posted, answered
+    assert await version_of(storages[1], caller(ALICE)) == NOW + 1  # posted, answered
 
 
 async def test_a_nonce_is_used_once(storages: Handles) -> None:

@@ -15,7 +15,7 @@ from rendezvous.storage.sqlite import SqliteStorage, database
 from rendezvous.storage.sqlite.database import READERS, Database, migrations
 from tests.conftest import HANG
 from tests.rendezvous.storage.full import filled
-from tests.rendezvous.storage.values import NOW, approved, author, caller, invitation
+from tests.rendezvous.storage.values import NOW, approved, author, caller, invitation, version_of
 
 ALICE = "alice@example.org"
 
@@ -127,10 +127,10 @@ async def test_reads_do_not_wait_for_a_writer(path: Path) -> None:
                 nursery.start_soon(purge)
                 for _ in range(3 * READERS):
                     nursery.start_soon(storage.check)
-                    assert await storage.invitation_version(caller(ALICE)) == 0
+                    assert await version_of(storage, caller(ALICE)) == 0
                 assert not purged.is_set()
                 writer.execute("COMMIT")
-        assert await storage.invitation_version(caller(ALICE)) == 7
+        assert await version_of(storage, caller(ALICE)) == 7
 
 
 @pytest.mark.root

@@ -76,3 +76,8 @@ async def approved(storage: Storage, user: str, *, wanted: AccountClaim | None =
     await storage.open_sign_in(by, wanted, asked, device_code=code.encode(), interval=5000, now=now)
     await storage.approve_sign_in(code, wanted, now)
     return author(user, expires=now + 10 * MINUTE)
+
+
+async def version_of(storage: Storage, who: Caller) -> int:
+    """Return the version of a user's invitations."""
+    return (await storage.standing(who, NOW)).version

@@ -145,8 +145,8 @@ class SimulatedClient:
     async def invitations(self, *, version: int = 0, wait: int = 0) -> Invitations:
         """There are none, which it says after a while."""
         async with self._request(wait=float(wait)):
-            pass
-        return Invitations(version, False, [], [])
+            known = [each.seq for each in self._broker.of_user(self._author.user_id)]
+        return Invitations(version, False, [], [], announced=max(known, default=0))
 
     @asynccontextmanager
     async def _request(self, wait: float = 0.0) -> AsyncIterator[None]:

@@ -37,6 +37,9 @@ from tests.steps.people import connect
 
 T = TypeVar("T")
 
+RESTARTED_AFTER = 5.0
+"""Seconds after which a service manager starts a process again that has ended."""
+
 
 class SimulatedStore:
     """A node's store on one connection, without threads. A crash comes before a commit, or before its effects."""
@@ -114,7 +117,7 @@ class Machine(Node):
 
     def start(self) -> None:
         if self.world.now < self.failing_until:  # it ends at once, and its service manager starts it again
-            self.world.later(5.0, self.start)
+            self.world.later(RESTARTED_AFTER, self.start)
             return
         self.up = True
         self.everybody.nursery.start_soon(self._live)
@@ -162,7 +165,11 @@ class Machine(Node):
             jitter=self.world.random.random,
         )
         self.step(running.interrupt_all)
-        await stack.prepare()
+        try:
+            await stack.prepare()
+        except Unavailable:  # the disk is full: it ends, and its service manager starts it again
+            self.crash(RESTARTED_AFTER)
+            return
         async with stack.host.running(), trio.open_nursery() as nursery:
             stack.start(nursery)
             nursery.start_soon(supervise, "deadlines", self._deadlines.run)
@@ -186,6 +193,9 @@ class Machine(Node):
     @property
     def brokers(self) -> list[str]:
         return [each.url for each in self.settings.sign_ins]
+
+    def soon(self, action: Callable[[], None]) -> None:
+        super().soon(lambda: self.reach.act_as(self.name, action))
 
     # --- what follows a step
 

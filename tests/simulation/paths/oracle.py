@@ -215,8 +215,9 @@ class Oracle:
             broker = self.reach.brokers[url]
             if not broker.for_(one.name):
                 continue
-            told = broker.announced.get(one.person.user)
-            if told is not None and told.expires > broker.now() and set(addresses_in(told.box)) == set(addresses):
+            # One that held back shows what it has forgotten meanwhile, and says that it has it: nobody can know better.
+            has = [*filter(None, [broker.announced.get(one.person.user)]), *broker.of_user(one.person.user)]
+            if any(each.expires > broker.now() and set(addresses_in(each.box)) == set(addresses) for each in has):
                 continue
             what = ("announced", url, broker.life, one.name, one.life, self.reach.wakes[one.name], addresses)
             held[what] = self._since.get(what, now)

@@ -51,6 +51,8 @@ QUIET = 0.15 * HOUR
 LARGEST_FILE = 1_500_000
 ATTEMPTS = 60
 """Of a pair in that time: both look for a better path every five minutes, at a few addresses."""
+EXPECTED = frozenset({"Unavailable", "TooSlowError"})
+"""Errors that a node may log with a warning."""
 TASKS = 120
 """Of a machine at the end, and its part of the relays'."""
 
@@ -152,13 +154,13 @@ class PathPlay(Play):
             trace = line.pop("exc_info", None)
             if self.told:
                 self.log.append(f"{self.world.now:10.3f}   {what} {line}")
-            unexpected = level == "error" and line.get("error", "Unavailable") not in ("Unavailable", "TooSlowError")
-            if trace or unexpected:
+            unexpected = line.get("error", "Unavailable") not in EXPECTED
+            if trace or (unexpected and level in ("warning", "error")):
                 faults.append(f"{self.world.now:.3f}: {what} {line}\n{traceback.format_exc() if trace else ''}")
             raise structlog.DropEvent
 
         before = structlog.get_config()
-        level = logging.DEBUG if self.told else logging.ERROR
+        level = logging.DEBUG if self.told else logging.WARNING
         structlog.configure(processors=[take], wrapper_class=structlog.make_filtering_bound_logger(level))
         try:
             yield

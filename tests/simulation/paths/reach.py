@@ -89,6 +89,10 @@ class Reach:
         self.who.set(name)
         self._contexts[name] = copy_context()
 
+    def act_as(self, name: str, work: Callable[[], object]) -> None:
+        """Do something as somebody's process, whose are then the tasks that it starts."""
+        self._contexts[name].copy().run(work)
+
     def start_at(self, name: str, nursery: trio.Nursery, work: Callable[..., Any], *args: Any) -> None:
         """Start a task of somebody's process from another one."""
         self._contexts[name].copy().run(nursery.start_soon, work, *args)
