@@ -68,11 +68,16 @@ class JumpingClock(trio.abc.Clock):
         else:
             await _sleep_until(deadline)
 
-    def sleeper(self, deadline: float) -> Sleeper:
+    def sleeper(self, deadline: float = float("inf")) -> Sleeper:
         """Return what wakes the current task at a time, once that waits for it."""
         sleeper = Sleeper(trio.lowlevel.current_task())
-        heapq.heappush(self._sleepers, (deadline, next(self._order), sleeper))
+        if deadline != float("inf"):
+            self.wake_at(deadline, sleeper)
         return sleeper
+
+    def wake_at(self, deadline: float, sleeper: Sleeper) -> None:
+        """Wake a sleeper at a time, unless something else did."""
+        heapq.heappush(self._sleepers, (deadline, next(self._order), sleeper))
 
 
 class Sleeper:
@@ -108,38 +113,31 @@ class VirtualWorld(World):
         super().__init__(seed)
         clock = trio.lowlevel.current_clock()
         assert isinstance(clock, JumpingClock)
-        self._clock = clock
+        self.clock = clock
         self._sleeper: Sleeper | None = None
-        self._sooner = False
 
     @property
     def now(self) -> float:
-        return self._clock.current_time()
+        return self.clock.current_time()
 
     @now.setter
     def now(self, value: float) -> None:
         """World sets its time; here trio's clock is the time."""
 
     def at(self, time: float, action: Callable[[], None]) -> None:
-        if not self._agenda or time < self._agenda[0][0]:
-            self._sooner = True
-            if self._sleeper is not None:
-                self._sleeper.wake()
+        if self._sleeper is not None and (not self._agenda or time < self._agenda[0][0]):
+            self._sleeper.wake()
         super().at(time, action)
 
     async def drive(self) -> None:
         """Run what is due, until cancelled."""
         agenda = self._agenda
         while True:
-            self._sooner = False
             while agenda and agenda[0][0] <= self.now:
                 heapq.heappop(agenda)[2]()
-            if self._sooner:
-                await trio.lowlevel.checkpoint()
-            else:
-                self._sleeper = self._clock.sleeper(agenda[0][0] if agenda else float("inf"))
-                await self._sleeper.wait()
-                self._sleeper = None
+            self._sleeper = self.clock.sleeper(agenda[0][0] if agenda else float("inf"))
+            await self._sleeper.wait()
+            self._sleeper = None
 
 
 def run(main: Callable[[], Awaitable[T]], seed: int) -> T:
