@@ -110,7 +110,7 @@ class Relays:
         )
         self._accept: Accept | None = None
         self._on_changed: list[Callable[[], None]] = []
-        self._told: list[str] = []
+        self._told: tuple[str, ...] = ()
         """The addresses of which listeners know."""
 
     # --- what is known from outside
@@ -325,7 +325,7 @@ class Relays:
 
     def _changed(self) -> None:
         """Tell listeners if `addresses` has changed: not after each attempt at a relay that is gone."""
-        if (addresses := self.addresses()) != self._told:
+        if (addresses := tuple(self.addresses())) != self._told:
             self._told = addresses
             for listener in self._on_changed:
                 listener()
