@@ -3,9 +3,9 @@
 Most of a day is keepalives over connections that stand as they stood. Of a connection that is modelled it is known that
 they would be answered, so none is sent until something changes for either end; then they begin at a moment at which
 they might have been. The same goes for pings to relays, beacons on local networks, the broker's long polls, and looks
-whether an announcement still holds, and attempts at a relay or broker that cannot be reached: the next one comes when it
-can be again. Attempts at a better path while nothing changes come every half hour in place of every five minutes. Short
-plays leave nothing out (play.py).
+whether an announcement still holds, and attempts at a relay or broker that cannot be reached: the next one comes when
+it can be again. Attempts at a better path while nothing changes come every half hour in place of every five minutes.
+Short plays leave nothing out (play.py).
 """
 
 from __future__ import annotations
