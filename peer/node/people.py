@@ -161,6 +161,8 @@ class People:
         self._addresses = addresses
         self._announce = announce
         self._wake: set[str] = set()
+        self._applied: tuple[frozenset[tuple[str, bytes]], dict[str, bytes]] | None = None
+        """The readers of our presence and the keys of contacts, as relays and local network know them."""
         self._connected: set[str] = set()
         self._looked_up: set[str] = set()
         """Devices whose addresses are being looked up. One that connects again meanwhile is asked about afterwards."""
@@ -199,8 +201,12 @@ class People:
         wake = frozenset(self._wake)
         before, readers, typed = self._admission.devices, self._admission.readers, self._admission.typed
         await self._admission.refresh()
-        self._relays.set_contacts(self._admission.keys)
-        self._lan.set_contacts(self._admission.readers, self._admission.keys)
+        who = (self._admission.readers, self._admission.keys)
+        if who != self._applied:
+            # Both make something of each contact, and this runs whenever one connects.
+            self._relays.set_contacts(self._admission.keys)
+            self._lan.set_contacts(*who)
+            self._applied = who
         for device in before - self._admission.devices:
             self._host.drop(device)
             self._courier.forget(device)

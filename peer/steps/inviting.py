@@ -198,9 +198,8 @@ def on_withdrawn(tx: Transaction, token: str) -> None:
 
 def expire(db: sqlite3.Connection, now: int) -> None:
     """Mark overdue open invitations as expired; delete received ones that led to no edge KEPT_MS ago."""
-    for row in invitations.every(db):
-        if row.status == "open" and row.expires <= now:
-            invitations.set_status(db, row.token, invitation_lifecycle.next_state("open", "expire"))
+    for row in invitations.overdue(db, now):
+        invitations.set_status(db, row.token, invitation_lifecycle.next_state("open", "expire"))
     invitations.forget_received(db, before=now - KEPT_MS)
 
 

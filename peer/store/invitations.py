@@ -40,6 +40,12 @@ def every(db: sqlite3.Connection) -> list[Invitation]:
     return all_of(Invitation, db.execute("SELECT * FROM invitations ORDER BY created DESC").fetchall())
 
 
+def overdue(db: sqlite3.Connection, now: int) -> list[Invitation]:
+    """Return the open invitations that have expired."""
+    rows = db.execute("SELECT * FROM invitations WHERE status = 'open' AND expires <= ?", (now,))
+    return all_of(Invitation, rows.fetchall())
+
+
 def open_to(db: sqlite3.Connection, peer: str, now: int, at: Sequence[str] | None = None) -> Invitation | None:
     """Return the newest invitation to this user that is still open, at one of these brokers or (None) at any."""
     rows = db.execute(

@@ -1986,6 +1986,14 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/mesh/test_dialing.py::test_addresses_that_were_parsed_are_forgotten_when_there_are_many",
     ),
     Row(
+        what="stored hellos that were read",
+        whose="a peer",
+        limit=hellos._marks.cache_parameters()["maxsize"],
+        unit="hellos",
+        held_in=("peer.steps.hellos:_marks",),
+        test="tests/steps/test_growth.py::test_a_stored_hello_is_verified_once_and_few_are_kept",
+    ),
+    Row(
         what="fingerprints that were computed",
         whose="the person",
         limit=fingerprints.fingerprint.cache_parameters()["maxsize"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -227,6 +228,34 @@ def test_a_hello_says_every_type_and_its_counter_only_grows(pair: Pair) -> None:
         upgrade(patch)
         newest, _ = signing.open_as(s.Hello, alice.step(hellos.make))
         assert newest.features == ("no-network", "urgency") and newest.versions["ping"] == 1
+
+
+def test_a_stored_hello_is_verified_once_and_few_are_kept(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is on another network looks up all contacts, and most connect with the hello that they had."""
+    _, alice, bob = pair
+    url, verified = "https://broker.example", list[bytes]()
+    open_as = s.open_as
+
+    def counted(kind: type[s.Hello], raw: bytes) -> object:
+        verified.append(raw)
+        return open_as(kind, raw)
+
+    raw = bob.step(lambda tx: hellos.make(tx, [url]))
+    monkeypatch.setattr(hellos, "open_as", counted)
+    hellos._marks.cache_clear()
+    for _ in range(2):
+        alice.step(lambda tx: hellos.take(tx, bob.device, raw))
+    assert verified == [raw]
+    device = contacts.device(alice.db, bob.device)
+    assert device is not None
+    for _ in range(2):
+        assert hellos.brokers_among(device, [url, "https://other.example"]) == [url]
+    assert verified == [raw, raw]
+    monkeypatch.setattr(hellos, "open_as", lambda _kind, _raw: (SimpleNamespace(brokers=()), None))
+    for number in range(2 * hellos._marks.cache_parameters()["maxsize"]):
+        hellos._marks(b"%d" % number)
+    assert hellos._marks.cache_info().currsize == hellos._marks.cache_parameters()["maxsize"]
+    hellos._marks.cache_clear()
 
 
 def test_a_feature_is_lost_by_a_later_hello_alone(pair: Pair) -> None:

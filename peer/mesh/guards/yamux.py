@@ -255,19 +255,21 @@ class SafeYamux(YamuxSession):
         self._writer_waits.unpark_all()
 
     async def _write_loop(self) -> None:
-        while True:
-            if not (self._control or self._data):
-                if self._closing:
-                    return
-                await self._writer_waits.park()
-                continue
-            batch, size = self._next_batch()
-            with trio.fail_after(self.limits.write_stall):
+        with trio.CancelScope() as stalled:  # one for all: to make one for each batch takes several times as long
+            while True:
+                if not (self._control or self._data):
+                    if self._closing:
+                        return
+                    await self._writer_waits.park()
+                    continue
+                batch, size = self._next_batch()
+                stalled.deadline = trio.current_time() + self.limits.write_stall
                 await self.secured_conn.write(batch)
-            if size:
-                # Only now: what the socket has not taken yet still stands before whatever is queued next.
-                self._queued_data -= size
-                self._give_turns()
+                stalled.deadline = float("inf")
+                if size:
+                    # Only now: what the socket has not taken yet still stands before whatever is queued next.
+                    self._queued_data -= size
+                    self._give_turns()
 
     def _next_batch(self) -> tuple[bytes, int]:
         """Take all that is queued, control frames first; return it and the bytes of data in it.

@@ -130,7 +130,8 @@ class PortMapper:
     async def _refresh(self) -> float:
         """Do what is due; return for how many seconds nothing is."""
         self._waits_for_relay = False
-        port = self._port() if self._enabled() else 0
+        enabled = self._enabled()
+        port = self._port() if enabled else 0
         if port and not self._can_ask():
             self._waits_for_relay = True
             if self.verified is None:
@@ -138,7 +139,8 @@ class PortMapper:
         if not port:
             self._set(None)
             await self._end_mapping()
-            return self._limits.retry  # an interface may lose its public address
+            # An interface may lose its public address; the setting is looked at when it is written.
+            return self._limits.retry if enabled else float("inf")
         try:
             mapping = await self._mapped(port)
             woken, verified = self._woken, await self._verify(mapping)

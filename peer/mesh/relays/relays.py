@@ -110,6 +110,8 @@ class Relays:
         )
         self._accept: Accept | None = None
         self._on_changed: list[Callable[[], None]] = []
+        self._told: tuple[str, ...] = ()
+        """The addresses of which listeners know."""
 
     # --- what is known from outside
 
@@ -147,6 +149,7 @@ class Relays:
         if self._nursery is not None:
             for origin in self._origins:
                 self._keep(origin, own=True)
+        self._changed()
 
     def set_contacts(self, keys: Mapping[str, bytes]) -> None:
         """Take these devices for contacts': peer id → X25519 public key. Others neither ring nor are rung."""
@@ -321,8 +324,11 @@ class Relays:
             await trio.sleep(max(left, 0.0))
 
     def _changed(self) -> None:
-        for listener in self._on_changed:
-            listener()
+        """Tell listeners if `addresses` has changed: not after each attempt at a relay that is gone."""
+        if (addresses := tuple(self.addresses())) != self._told:
+            self._told = addresses
+            for listener in self._on_changed:
+                listener()
 
     async def _hold(
         self,

@@ -40,13 +40,15 @@ class World:
     removed: list[Mapping] = field(default_factory=list)
     probed: list[tuple[float, int]] = field(default_factory=list)
     changes: list[Verified | None] = field(default_factory=list)
+    asked: int = 0
+    """How often it looked whether it is on."""
     slept: int = 0
     """Milliseconds that passed unseen."""
     mapper: PortMapper = field(init=False)
 
     def __post_init__(self) -> None:
         self.mapper = PortMapper(
-            enabled=lambda: self.is_on,
+            enabled=self.enabled,
             port=lambda: self.port,
             probe=self.probe,
             can_ask=lambda: self.relay,
@@ -54,6 +56,10 @@ class World:
             clock=lambda: int(trio.current_time() * 1000) + self.slept,
             look_around=lambda: self.around,
         )
+
+    def enabled(self) -> bool:
+        self.asked += 1
+        return self.is_on
 
     async def add(self, around: Surrounding, internal: int, *, nonce: bytes, known: Mapping | None) -> Mapping:
         self.added.append((trio.current_time(), known))
@@ -128,6 +134,18 @@ async def test_no_router_is_asked_where_that_is_of_no_use(
     async with world.running() as mapper:
         await later(mock_clock, 2 * LIMITS.retry)
         assert not world.added and not world.probed and mapper.verified is None
+
+
+async def test_switched_off_it_looks_for_nothing_until_the_settings_change(world: World, mock_clock: MockClock) -> None:
+    world.is_on = False
+    async with world.running() as mapper:
+        asked = world.asked
+        await later(mock_clock, 3 * LIMITS.retry)
+        assert world.asked == asked
+        world.is_on = True
+        mapper.reload()
+        await wait_all_tasks_blocked()
+        assert mapper.verified == REACHED
 
 
 async def test_a_router_is_asked_once_there_is_a_relay(world: World) -> None:

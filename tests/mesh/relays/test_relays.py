@@ -14,7 +14,7 @@ from peer.mesh.paths import PathKeeper
 from peer.mesh.relays import RelayLimits, Route, websocket
 from peer.mesh.relays.control import ASKED_AT_ONCE
 from peer.mesh.streams import Stream
-from peer.protocol.errors import Unavailable
+from peer.protocol.errors import NO_FIX, Unavailable
 from peer.protocol.relays import messages as m
 from peer.protocol.relays import rings
 from peer.protocol.relays.addresses import to_multiaddr
@@ -66,6 +66,28 @@ async def test_two_devices_that_only_a_relay_joins_have_a_connection() -> None:
             data = os.urandom(3_000_000)
             assert await said_back(alice.host, bob.id, data) == data
     await until(lambda: count_tasks() == tasks)
+
+
+async def test_attempts_at_a_relay_that_is_gone_are_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever hears of one looks whether what is announced still holds, at each broker."""
+    tried, told = 0, list[list[str]]()
+
+    async def gone(*_where: object, **_how: object) -> None:
+        nonlocal tried
+        tried += 1
+        raise Unavailable("nothing listens there", fix=NO_FIX)
+
+    relay, alice = HostileRelay(), device(limits=FAST)
+    alice.relays.on_changed(lambda: told.append(alice.relays.addresses()))
+    async with relay.running(), running(alice, at=relay.origin):
+        assert told == [[to_multiaddr(relay.origin)]]
+        monkeypatch.setattr(websocket, "open_websocket", gone)
+        await relay.devices[alice.id].send_message(b"no message of a relay")
+        await until(lambda: tried > 4)
+        assert told[1:] == [[]]
+        alice.relays.set_relays(chosen=[], named=[], token=b"")
+        await until(lambda: not alice.relays.state())
+        assert told[1:] == [[]]
 
 
 async def test_a_relay_that_alters_one_byte_ends_the_connection() -> None:

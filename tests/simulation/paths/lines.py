@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from tests.simulation.paths.virtual import VirtualWorld
+from tests.simulation.paths.virtual import Sleeper, VirtualWorld
 
 BUFFER = 256 * 1024
 """Bytes on their way in one direction; then whoever sends waits."""
@@ -76,7 +76,7 @@ class End:
         self._items: deque[tuple[float, object]] = deque()
         self._last = 0.0
         self._over = False
-        self._news = trio.Event()
+        self._reader: Sleeper | None = None
         self._room = trio.Event()
 
     def put(self, item: object) -> None:
@@ -86,10 +86,8 @@ class End:
         self._last = at
         self.coming += size
         self._items.append((at, item))
-        self.line.world.at(at, self._come)
-
-    def _come(self) -> None:
-        self._news.set()
+        if self._reader is not None and len(self._items) == 1:
+            self.line.world.clock.wake_at(at, self._reader)
 
     async def receive(self) -> object:
         """Return the next item, None after the other end's close. Raises Broken after this end's."""
@@ -99,9 +97,11 @@ class End:
             if self._over:
                 await trio.lowlevel.checkpoint()
                 return None
-            self._news = trio.Event()
-            if not self._items or self._items[0][0] > trio.current_time():
-                await self._news.wait()
+            due = self._items[0][0] if self._items else float("inf")
+            if due > self.line.world.now:
+                self._reader = self.line.world.clock.sleeper(due)
+                await self._reader.wait()
+                self._reader = None
             elif not self.line.passes():
                 await self.line.changes.park()
             else:
@@ -124,7 +124,7 @@ class End:
         if self.other.closed:
             if self.line.passes():
                 self._over = True
-                self._news.set()
+                self._wake_reader()
                 raise Broken("reset by the other end")
             return
         self.other.put(item)
@@ -153,9 +153,13 @@ class End:
             self.line.changes.unpark_all()
 
     def wake(self) -> None:
-        self._news.set()
+        self._wake_reader()
         self._room.set()
         self.other._room.set()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.wake()
 
     # --- what libp2p's handshake begins on
 

@@ -72,7 +72,8 @@ class SimulatedStore:
             machine.stepping.add(scope)
             try:
                 await trio.sleep(10 ** machine.world.random.uniform(-4, -1.5))
-                await machine.reach.until(lambda: machine.name not in machine.reach.asleep)
+                if machine.name in machine.reach.asleep:
+                    await machine.reach.until(lambda: machine.name not in machine.reach.asleep)
             finally:
                 machine.stepping.discard(scope)
         if life != machine.life:

@@ -59,6 +59,8 @@ class Oracle:
         self._better_within = STILL_BETTER_WITHIN if self.reach.still else BETTER_WITHIN
         self.on_transfer: Callable[[str, int], None] = lambda _name, _size: None
         """Told of each transfer that begins: the name of its partial file, and how many bytes are to come."""
+        self._relayed: dict[str, set[str]] = {}
+        """Who runs → the devices that they have connections to through a relay, as of this look."""
         self._since: dict[object, float] = {}
         self._parts: dict[object, int] = {}
         """Partial file, or that and its process → where the last fetch ended."""
@@ -71,6 +73,9 @@ class Oracle:
         while True:
             await trio.sleep(STILL_LOOK if self.reach.still else LOOK)
             held: dict[object, float] = {}
+            self._relayed = {
+                machine.name: machine.host.relayed() for machine in self.everybody.machines if machine.host is not None
+            }
             concerned = self._concerned() if self.reach.still else set()
             for pair in self.everybody.pairs.values():
                 a, b = pair
@@ -87,7 +92,7 @@ class Oracle:
         found = set()
         for machine in self.everybody.machines:
             if machine.host is not None:
-                devices = {*machine.host.relayed(), *outbox.waiting_devices(machine.person.db)}
+                devices = {*self._relayed[machine.name], *outbox.waiting_devices(machine.person.db)}
                 found |= {(machine.name, device) for device in devices}
         return found
 
@@ -112,7 +117,7 @@ class Oracle:
                 continue
             path = one.host.path(other.device)
             self.seen[f"connected: {path}"] += 1
-            if other.device in one.host.relayed():
+            if other.device in self._relayed[one.name]:
                 began = since(("on a relay", one.name, other.name, one.life))
                 if direct:
                     both = max(began, min(direct))

@@ -3,8 +3,9 @@
 Most of a day is keepalives over connections that stand as they stood. Of a connection that is modelled it is known that
 they would be answered, so none is sent until something changes for either end; then they begin at a moment at which
 they might have been. The same goes for pings to relays, beacons on local networks, the broker's long polls, and looks
-whether an announcement still holds. Attempts at a better path while nothing changes come every half hour in place of
-every five minutes. Short plays leave nothing out (play.py).
+whether an announcement still holds, and attempts at a relay or broker that cannot be reached: the next one comes when
+it can be again. Attempts at a better path while nothing changes come every half hour in place of every five minutes.
+Short plays leave nothing out (play.py).
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from unittest import mock
 import trio
 from libp2p.peer.id import ID
 
+from peer.broker import sync
+from peer.broker.sync import BrokerSync
 from peer.mesh.guards.yamux import SafeYamux
 from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.paths import WAITS, PathKeeper
 from peer.mesh.relays import control
 from peer.mesh.relays.control import RelayControl
+from peer.mesh.relays.relays import RelayLimits
+from peer.protocol.errors import DispatchError
 from tests.simulation.paths.reach import Reach
 
 LONGEST_WAIT = 1800.0
@@ -56,10 +61,29 @@ def installed(reach: Reach) -> Iterator[None]:
             await reach.disturbed(reach.who.get(), self.origin)
             await trio.sleep(reach.world.random.uniform(0.0, control.PING_EVERY))
 
+    async def run(self: RelayControl, *on_up: Any) -> DispatchError:
+        """Try a relay again once it can be reached, within the longest wait for the next attempt."""
+        name, relay = reach.who.get(), reach.relays[self.origin]
+        while not (relay.up and reach.at_relay(name, self.origin)):
+            await reach.disturbed(name, self.origin)
+            await trio.sleep(reach.world.random.uniform(0.0, RelayLimits().longest_retry))
+        return await connect(self, *on_up)
+
+    async def until_outdated(self: BrokerSync, work: Any) -> None:
+        """The same with a broker, within the wait that ends when it answers."""
+        name, broker = reach.who.get(), reach.brokers[self.url]
+        while not broker.for_(name):
+            await reach.disturbed(name, self.url)
+            await trio.sleep(reach.world.random.uniform(0.0, sync.LONGEST_AWAY))
+        await work_at(self, work)
+
+    connect, work_at = RelayControl.run, BrokerSync._until_outdated
     with ExitStack() as stack:
         if reach.still:
             defaults = cast(dict[str, Any], PathKeeper.__init__.__kwdefaults__)
             stack.enter_context(mock.patch.object(RelayControl, "_keep_alive", keep_alive))
+            stack.enter_context(mock.patch.object(RelayControl, "run", run))
+            stack.enter_context(mock.patch.object(BrokerSync, "_until_outdated", until_outdated))
             stack.enter_context(mock.patch("peer.broker.announcing.LOOK_SECONDS", float("inf")))
             stack.enter_context(mock.patch.dict(defaults, waits=(*WAITS, LONGEST_WAIT)))
         yield
