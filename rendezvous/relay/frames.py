@@ -11,6 +11,8 @@ from typing import Final
 from peer.protocol.codec import Malformed
 
 CONTROL: Final = 0x08
+PING: Final = 0x09
+PONG: Final = 0x0A
 FINAL: Final = 0x80
 MASKED: Final = 0x80
 _LENGTH_BYTES: Final = {126: 2, 127: 8}
@@ -38,6 +40,8 @@ class FrameCounter:
         self._fragments = 0
         self._header = bytearray()  # of the frame that is being read, at most 14 bytes
         self._payload = 0  # bytes that are left of it
+        self.pinged = False
+        """Whether there was a ping or a pong."""
 
     @property
     def between(self) -> bool:
@@ -69,6 +73,7 @@ class FrameCounter:
         first = self._header[0]
         self._payload = payload_of(self._header)
         self._header.clear()
+        self.pinged = self.pinged or first & 0x0F in (PING, PONG)
         if not first & CONTROL:
             self._fragments += 1
             if self._fragments > self._most:

@@ -83,7 +83,7 @@ async def serve_stream(relay: Relay, stream: trio.abc.Stream) -> None:
                 return
             proxied = is_trusted(peer, relay.proxies)
             scope = trio.CancelScope(deadline=trio.current_time() + relay.limits.handshake_seconds)
-            handshake = Handshake("" if proxied else network_of(peer), scope.cancel)
+            handshake = Handshake("" if proxied else network_of(peer), partial(socket.place.end, scope.cancel))
             connection = Connection(scope, handshake, socket)
             relay.connections.add(connection)
             try:
@@ -97,7 +97,7 @@ async def serve_stream(relay: Relay, stream: trio.abc.Stream) -> None:
     except* Exception as raised:
         _log.error("connection.failed", exc_info=root_of(raised))
     finally:
-        socket.free()
+        socket.place.free()
         await trio.aclose_forcefully(stream)
 
 
@@ -105,7 +105,6 @@ async def _serve(relay: Relay, connection: Connection, stream: trio.abc.Stream, 
     async with trio.open_nursery() as nursery:  # of what reads the socket, also while that is closed
         with connection.scope:
             try:
-                await connection.plain.take_turn()
                 head = await read_head(stream)
                 client = connection.client = client_address(peer, _forwarded(head), relay.proxies)
                 if head.path in (b"/health", b"/metrics"):

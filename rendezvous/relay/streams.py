@@ -9,7 +9,7 @@ import trio
 
 from peer.protocol.codec import Malformed
 from peer.protocol.relays.messages import MAX_PIECE
-from peer.protocol.turns import Turns
+from peer.protocol.turns import Place, Turns
 from rendezvous.relay.frames import FrameCounter
 from rendezvous.relay.pieces import Pieces, Refused
 
@@ -17,46 +17,35 @@ FRAMES_AT_ONCE: Final = 64
 """Frames after which other connections have their turn, about a millisecond."""
 
 
-PASSES_BETWEEN: Final = 4
-"""Passes of the event loop for each accepted connection while others wait for their turn: some 1,000 a second."""
-
-
 class TurnStream(trio.abc.HalfCloseableStream):
-    """A socket that waits for its turn after it was sent something, until `free`."""
+    """A socket that waits for its turn after it was sent something or has ended, until its place is free."""
 
-    def __init__(self, stream: trio.SocketStream, turns: Turns) -> None:
+    def __init__(self, stream: trio.SocketStream, place: Place) -> None:
         self._stream = stream
-        self._turns: Turns | None = turns
+        self.place = place
 
     @property
     def socket(self) -> trio.socket.SocketType:
         """The socket, as trio's SocketStream has it."""
         return self._stream.socket
 
-    def free(self) -> None:
-        """Wait for no turn any more: whoever is there has proven what it had to, or is gone. Idempotent."""
-        if self._turns is not None:
-            self._turns.give_back(self)
-            self._turns = None
-
-    async def take_turn(self) -> None:
-        """Wait for a turn."""
-        if self._turns is not None:
-            turn = trio.Event()
-            self._turns.ask(self, turn.set)
-            await turn.wait()
-
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive as trio's streams do."""
-        if self._turns is not None:
-            self._turns.give_back(self)
-        data = await self._stream.receive_some(max_bytes)
-        await self.take_turn()
+        self.place.give_back()
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            await take_turn(self.place)
+            raise
+        await take_turn(self.place)
         return data
 
     async def send_all(self, data: bytes | memoryview) -> None:
         """Send as trio's streams do."""
         await self._stream.send_all(data)
+        if self.place.gives_way:
+            self.place.give_back()
+            await take_turn(self.place)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait as trio's streams do."""
@@ -71,17 +60,32 @@ class TurnStream(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
+async def take_turn(place: Place) -> None:
+    """Wait for a turn; who is free has the others wait."""
+    if place.is_free:
+        place.give_way()
+    else:
+        turn = trio.Event()
+        place.ask(turn.set)
+        await turn.wait()
+
+
 class TurnListener(trio.abc.Listener[TurnStream]):
-    """Accepts sockets that wait for their turns, more slowly while others do: whoever is accepted ends another one."""
+    """Accepts each socket in a turn, in which it then begins: whoever is accepted may end another one."""
 
     def __init__(self, listener: trio.SocketListener, turns: Turns) -> None:
         self._listener, self._turns = listener, turns
 
     async def accept(self) -> TurnStream:
         """Accept as trio's listeners do."""
-        for _ in range(PASSES_BETWEEN if len(self._turns) else 0):
-            await trio.lowlevel.checkpoint()
-        return TurnStream(await self._listener.accept(), self._turns)
+        await trio.lowlevel.wait_readable(self._listener.socket.fileno())
+        place = Place(self._turns)
+        try:
+            await take_turn(place)
+            return TurnStream(await self._listener.accept(), place)
+        except BaseException:
+            place.free()
+            raise
 
     async def aclose(self) -> None:
         """Close as trio's listeners do."""
@@ -92,7 +96,8 @@ class GuardedStream(trio.abc.Stream):
     """A stream whose client sends frames; `head` and `after` were read from it already, and are read once more.
 
     `first`: how many frames it may send before `allow` says how many a second. A client that sends more then is read
-    later. One that sends more before, or too many fragments, is as good as gone: BrokenResourceError.
+    later. One that sends more before, or a ping, or too many fragments, is as good as gone: BrokenResourceError. A ping
+    is of no use before, and to answer some of each stranger would cost a fifth of all that strangers cost.
     """
 
     def __init__(self, stream: trio.abc.Stream, *, head: bytes, after: bytes, first: int, fragments: int) -> None:
@@ -152,6 +157,8 @@ class GuardedStream(trio.abc.Stream):
                 size, frames = self._frames.take(self._held, at_most if self._onward is None else 0)
             except Malformed as error:
                 raise trio.BrokenResourceError(error.message) from error
+            if self._frames.pinged and not self._rate:
+                raise trio.BrokenResourceError("a ping before the device proved its key")
             self._left -= frames
             data, self._held = self._held[:size], self._held[size:]
             return data

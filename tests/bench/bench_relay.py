@@ -9,6 +9,7 @@ depends on who was served when, the other much less.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import ssl
@@ -82,6 +83,7 @@ async def serve(certificate: Path, origins: list[str]) -> None:
     relays.set_relays(chosen=origins, named=[], token=b"", secret=SECRET.encode())
     async with ours.running():
         await up(relays)
+        gc.freeze()  # as dispatch-daemon does
         print(ours.addresses()[0], flush=True)
         await trio.sleep_forever()
 

@@ -26,13 +26,15 @@ WITHOUT_PAUSE = 16
 class NoiseMessages(EncryptedMsgReadWriter):
     """Encrypts and decrypts for libp2p's SecureSession, in place of its own `stock`.
 
-    One task may read and one may write at a time. Cancelling either breaks the connection (see yamux.py).
+    One task may read and one may write at a time. Cancelling either breaks the connection (see yamux.py). `on_heard` is
+    called when something has come.
     """
 
     conn: IRawConnection
 
-    def __init__(self, stock: NoiseTransportReadWriter) -> None:
+    def __init__(self, stock: NoiseTransportReadWriter, on_heard: Callable[[], object] = lambda: None) -> None:
         super().__init__(stock.conn)
+        self._on_heard = on_heard
         protocol = stock.noise_state.noise_protocol
         self._seal: Callable[[None, bytes | memoryview], bytes] = protocol.cipher_state_encrypt.encrypt_with_ad
         self._open: Callable[[None, bytes | memoryview], bytes] = protocol.cipher_state_decrypt.decrypt_with_ad
@@ -53,6 +55,7 @@ class NoiseMessages(EncryptedMsgReadWriter):
             data = await self.conn.read(MAX_RECEIVED - len(rest))
             if not data:
                 return b""
+            self._on_heard()
             self._received = rest + data if rest else data
         return message
 
