@@ -291,13 +291,13 @@ class Oracle:
         async def counted(stream: Any, *rest: Any) -> Any:
             return await receive_pieces(Counted(stream), *rest)  # type: ignore[arg-type]
 
-        async def watched(stream: Any, part: Any, *rest: Any) -> None:
+        async def watched(stream: Any, part: Any, size: int, *rest: Any) -> None:
             name, began = str(part._path), part.offset
             came[id(stream)] = 0
             before, gone, stopped = self._parts.get((name, self._life(name)), self._parts.get(name, 0)), False, False
-            self.on_transfer(name, rest[2] - began)
+            self.on_transfer(name, size - began)
             try:
-                await pull(stream, part, *rest)
+                await pull(stream, part, size, *rest)
                 stopped = gone = True
             except Exception as error:
                 # Not where the process ended, and with it what was in its memory. Refused: the part is removed.
