@@ -17,6 +17,7 @@ from peer.mesh.relays import Route
 from peer.mesh.relays.websocket import OPENED_WITHIN
 from peer.protocol.errors import NO_FIX, Unavailable
 from peer.protocol.relays.messages import CONTROL_PATH
+from peer.protocol.turns import Place, Turns
 from rendezvous.relay.admission import Admission
 from rendezvous.relay.connection import STOPS, Connection
 from rendezvous.relay.control import serve_control
@@ -87,14 +88,13 @@ class Heard:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket, self._end = socket, socket.end
+        self.place = Place(Turns(lambda _seconds, _what: None))
 
     @property
     def heard(self) -> float:
         return self._end.heard
 
     def allow(self, *, per_second: float, burst: int) -> None: ...
-
-    def free(self) -> None: ...
 
     def pass_on(
         self, onward: Callable[[bytearray, int], Awaitable[None]], _refuse: Callable[[int, str], object]
