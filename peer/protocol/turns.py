@@ -1,10 +1,8 @@
 """Whose turn it is among connections that have proven nothing, so that they take little of an event loop from others.
 
-Each pass of an event loop runs every task that can go on. Were they all strangers' that have just sent something, or
-that end, a contact's request would wait for a step of each of them, in each of the passes that it takes. So one of them
-has its turn at a time, and none begins while a contact's request is under way. The loop sleeps in that time if it can:
-a kernel lets a program that never does run for some milliseconds before others, and one of them may be the next that
-the request goes to. Pure: what lets one go on, and how something is done later, are callables.
+Each pass of an event loop runs every task that can go on. Were they all strangers' that have just sent something, a
+contact's request would wait for a step of each of them, in each of the passes that it takes. Pure: what lets one go on,
+and how something is done in the next pass, are callables.
 """
 
 from __future__ import annotations
@@ -13,17 +11,13 @@ from collections.abc import Callable
 from typing import Final
 
 PASSES: Final = 16
-"""Passes of the event loop after which a turn is over all the same: one that waits holds up nobody."""
-REST: Final = 0.001
-"""Seconds in which no turn begins after somebody who needs none has sent something."""
-RESTS: Final = 4
-"""So many follow one another at most: contacts who send without a pause keep out no newcomer."""
+"""Passes of the event loop after which the next one's turn begins all the same: a turn that waits holds up nobody."""
 
-Later = Callable[[float, Callable[[], object]], object]
+Later = Callable[[Callable[[], object]], object]
 
 
 class Turns:
-    """Lets one at a time go on, the first that came. `later(seconds, what)` does something later, 0: in the next pass.
+    """Lets one at a time go on, the first that came. `later(what)` does something in the next pass of the event loop.
 
     Who has a turn gives it back before it waits for anything; whoever waits is named by any hashable object.
     """
@@ -33,8 +27,6 @@ class Turns:
         self._waiting: dict[object, Callable[[], object]] = {}
         self._holder: object = None
         self._passes = 0
-        self._rest = False
-        self._rests = 0
         self._passing = False
 
     def __len__(self) -> int:
@@ -48,7 +40,7 @@ class Turns:
             return
         self._passing = True
         self._begin(who, go_on)
-        self._later(0, self._pass_on)
+        self._later(self._pass_on)
 
     def give_back(self, who: object) -> None:
         """End a turn. Whoever waits for one instead, in another task, goes on without it. Idempotent."""
@@ -57,36 +49,20 @@ class Turns:
         if self._holder is who:
             self._holder = None
 
-    def give_way(self) -> None:
-        """Begin no turn for a moment: somebody who needs none has sent something."""
-        self._rest = True
-
-    @property
-    def gives_way(self) -> bool:
-        """Whether no turn is to begin, and who has one had better wait for another."""
-        return self._rest
-
     def _begin(self, who: object, go_on: Callable[[], object]) -> None:
         self._holder, self._passes = who, 0
         go_on()
 
     def _pass_on(self) -> None:
         self._passes += 1
-        if self._holder is not None and self._passes < PASSES:
-            self._later(0, self._pass_on)
-            return
-        self._holder = None
-        if self._rest and self._rests < RESTS:
-            self._rest = False
-            self._rests += 1
-            self._later(REST, self._pass_on)
-            return
-        self._rest, self._rests = False, 0
-        self._passing = bool(self._waiting)
+        if self._holder is None or self._passes >= PASSES:
+            self._holder = None
+            self._passing = bool(self._waiting)
+            if self._passing:
+                who = next(iter(self._waiting))
+                self._begin(who, self._waiting.pop(who))
         if self._passing:
-            who = next(iter(self._waiting))
-            self._begin(who, self._waiting.pop(who))
-            self._later(0, self._pass_on)
+            self._later(self._pass_on)
 
 
 class Place:
@@ -107,15 +83,6 @@ class Place:
     def give_back(self) -> None:
         """End its turn. Idempotent."""
         self._turns.give_back(self)
-
-    @property
-    def gives_way(self) -> bool:
-        """Whether it had better give its turn back and wait for another: somebody who is free has sent something."""
-        return not self.is_free and self._turns.gives_way
-
-    def give_way(self) -> None:
-        """Begin no turn of others for a moment: it is free, and has sent something."""
-        self._turns.give_way()
 
     def end(self, cancel: Callable[[], object]) -> None:
         """Call `cancel` in its turn, the one that it waits for or one for that alone, unless it is free by then."""

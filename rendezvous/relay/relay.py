@@ -26,19 +26,6 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _later(seconds: float, what: Callable[[], object]) -> None:
-    """Do something after so many seconds; 0: in the next pass of the event loop."""
-
-    async def wait() -> None:
-        await trio.sleep(seconds)
-        what()
-
-    if seconds:
-        trio.lowlevel.spawn_system_task(wait)
-    else:
-        trio.lowlevel.current_trio_token().run_sync_soon(what)
-
-
 class Relay:
     """One running relay. `origin`: what devices dial, in its one form; they sign for it."""
 
@@ -62,7 +49,7 @@ class Relay:
             total=limits.connections, per_network=limits.connections_per_network, unbounded=proxies
         )
         self.open = OpenConnections(bounds)
-        self.turns = Turns(_later)
+        self.turns = Turns(lambda what: trio.lowlevel.current_trio_token().run_sync_soon(what))
         """Of connections that have proven nothing."""
         self.open_through_proxies = OpenConnections(bounds)
         """Those that came through the owner's proxies, by where they came from before."""

@@ -43,9 +43,6 @@ class TurnStream(trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | memoryview) -> None:
         """Send as trio's streams do."""
         await self._stream.send_all(data)
-        if self.place.gives_way:
-            self.place.give_back()
-            await take_turn(self.place)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait as trio's streams do."""
@@ -61,10 +58,8 @@ class TurnStream(trio.abc.HalfCloseableStream):
 
 
 async def take_turn(place: Place) -> None:
-    """Wait for a turn; who is free has the others wait."""
-    if place.is_free:
-        place.give_way()
-    else:
+    """Wait for a turn, if one is needed."""
+    if not place.is_free:
         turn = trio.Event()
         place.ask(turn.set)
         await turn.wait()

@@ -7,22 +7,16 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.protocol.turns import PASSES, REST, RESTS, Place, Turns
+from peer.protocol.turns import PASSES, Place, Turns
 
 
 class Loop:
-    """The event loop: what is to be done in the next pass. What is to be done later is done then too, and counted."""
+    """The event loop: what is to be done in the next pass."""
 
     def __init__(self) -> None:
         self._next: list[Callable[[], object]] = []
-        self.turns = Turns(self._later)
+        self.turns = Turns(self._next.append)
         self.went_on: list[object] = []
-        self.rests = 0
-
-    def _later(self, seconds: float, what: Callable[[], object]) -> None:
-        assert seconds in (0, REST)
-        self.rests += seconds == REST
-        self._next.append(what)
 
     def ask(self, who: object) -> None:
         self.turns.ask(who, lambda: self.went_on.append(who))
@@ -91,34 +85,6 @@ def test_a_turn_that_is_over_takes_nobody_s_when_it_is_given_back() -> None:
     assert loop.went_on == ["ana", "ben"], "it is still ben's turn"
 
 
-def test_no_turn_begins_while_somebody_who_needs_none_goes_on() -> None:
-    """Seen to fail without the rest, and where a rest is not followed by another one."""
-    loop = Loop()
-    for who in ("ana", "ben"):
-        loop.ask(who)
-    loop.turns.give_way()
-    loop.turns.give_back("ana")
-    loop.run()
-    assert loop.rests == 1
-    loop.turns.give_way()
-    loop.run()
-    assert loop.rests == 2 and loop.went_on == ["ana"]
-    loop.run()
-    assert loop.went_on == ["ana", "ben"]
-
-
-def test_who_sends_without_a_pause_keeps_out_nobody() -> None:
-    """Seen to fail (no end) where rests have no number."""
-    loop = Loop()
-    for who in ("ana", "ben"):
-        loop.ask(who)
-    loop.turns.give_back("ana")
-    while loop.went_on != ["ana", "ben"]:
-        loop.turns.give_way()
-        loop.run()
-        assert loop.rests <= RESTS
-
-
 def test_an_end_takes_a_turn_the_one_that_was_waited_for() -> None:
     """Seen to fail where an end waits for nothing, and where it waits behind the turn that it makes needless."""
     loop = Loop()
@@ -158,14 +124,3 @@ def test_who_is_free_is_not_ended_by_what_waited_and_takes_no_turn() -> None:
     assert loop.went_on == ["ana", "goes on"]
     place.end(lambda: loop.went_on.append("ended"))
     assert loop.went_on == ["ana", "goes on", "ended"], "who never waits for a turn is ended at once"
-
-
-def test_a_turn_under_way_is_interrupted_for_somebody_who_needs_none() -> None:
-    loop = Loop()
-    place = Place(loop.turns)
-    place.ask(lambda: None)
-    assert not place.gives_way
-    loop.turns.give_way()
-    assert place.gives_way
-    place.free()
-    assert not place.gives_way

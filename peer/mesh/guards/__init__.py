@@ -1,7 +1,6 @@
 """What makes py-libp2p 0.8.1 safe for a daemon: one module per subject, each guard with a test that fails without it.
 
 noise_gate: who may connect. handshakes: whose handshake gives way to another. swarm: slots, handlers.
-turns: strangers are accepted, go on and end one at a time.
 noise_messages: many messages by one read or write. yamux, yamux_stream, yamux_header: our own multiplexer.
 Each module describes the stock behaviour that it replaces; re-run tests/mesh on every change of the pin. The tests'
 docstrings refer to the faults by these numbers; test_stock.py shows them in the library itself.

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from libp2p.abc import IRawConnection, ISecureConn
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
-from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from libp2p.security.exceptions import HandshakeFailure
 from libp2p.security.noise.io import NoiseTransportReadWriter
@@ -21,7 +20,6 @@ from libp2p.security.security_multistream import SecurityMultistream
 
 from peer.mesh.guards.expected import ExpectedConnection
 from peer.mesh.guards.noise_messages import NoiseMessages
-from peer.mesh.guards.turns import TurnStream
 
 
 class GatedNoise(Transport):
@@ -35,8 +33,6 @@ class GatedNoise(Transport):
         super().__init__(key_pair, noise_privkey=create_x25519_key_pair().private_key)
         self._admits = admits
         self.refused = 0
-        self.on_heard: Callable[[], object] = lambda: None
-        """Called when something comes on a connection that was let in."""
 
     async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
         secured = await super().secure_inbound(conn)
@@ -48,9 +44,7 @@ class GatedNoise(Transport):
             self.refused += 1
             await secured.close()
             raise HandshakeFailure("this peer is not admitted")
-        if isinstance(conn, RawConnection) and isinstance(conn.stream, TurnStream):
-            conn.stream.place.free()  # it is no stranger: were its own bytes to have strangers wait, it would itself
-        return self._by_our_messages(secured)
+        return _by_our_messages(secured)
 
     async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
         # Checked after the handshake: the peer may have lost admission while the dial was under way.
@@ -58,13 +52,14 @@ class GatedNoise(Transport):
         if not self._admits(secured.get_remote_peer().to_base58()):
             await secured.close()
             raise HandshakeFailure("this peer is not admitted")
-        return self._by_our_messages(secured)
+        return _by_our_messages(secured)
 
-    def _by_our_messages(self, secured: ISecureConn) -> ISecureConn:
-        """Return it with its messages read and written by noise_messages.py; the handshake has left none half read."""
-        assert isinstance(secured, SecureSession) and isinstance(secured.conn, NoiseTransportReadWriter)
-        secured.conn = NoiseMessages(secured.conn, self.on_heard)
-        return secured
+
+def _by_our_messages(secured: ISecureConn) -> ISecureConn:
+    """Return it with its messages read and written by noise_messages.py; the handshake has left none half read."""
+    assert isinstance(secured, SecureSession) and isinstance(secured.conn, NoiseTransportReadWriter)
+    secured.conn = NoiseMessages(secured.conn)
+    return secured
 
 
 def noise_only(gate: GatedNoise) -> SecurityMultistream:

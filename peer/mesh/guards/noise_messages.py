@@ -26,15 +26,13 @@ WITHOUT_PAUSE = 16
 class NoiseMessages(EncryptedMsgReadWriter):
     """Encrypts and decrypts for libp2p's SecureSession, in place of its own `stock`.
 
-    One task may read and one may write at a time. Cancelling either breaks the connection (see yamux.py). `on_heard` is
-    called when something has come.
+    One task may read and one may write at a time. Cancelling either breaks the connection (see yamux.py).
     """
 
     conn: IRawConnection
 
-    def __init__(self, stock: NoiseTransportReadWriter, on_heard: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, stock: NoiseTransportReadWriter) -> None:
         super().__init__(stock.conn)
-        self._on_heard = on_heard
         protocol = stock.noise_state.noise_protocol
         self._seal: Callable[[None, bytes | memoryview], bytes] = protocol.cipher_state_encrypt.encrypt_with_ad
         self._open: Callable[[None, bytes | memoryview], bytes] = protocol.cipher_state_decrypt.decrypt_with_ad
@@ -55,7 +53,6 @@ class NoiseMessages(EncryptedMsgReadWriter):
             data = await self.conn.read(MAX_RECEIVED - len(rest))
             if not data:
                 return b""
-            self._on_heard()
             self._received = rest + data if rest else data
         return message
 

@@ -10,13 +10,15 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import NoReturn, cast
 
 import structlog
 import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream
 from libp2p.connection_types import ConnectionType
 from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
@@ -24,18 +26,19 @@ from libp2p.network.stream.net_stream import NetStream
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
+from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from peer.mesh.guards.expected import ExpectedConnection
 from peer.mesh.guards.handshakes import Handshakes
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
-from peer.mesh.guards.probes import Probes
-from peer.mesh.guards.turns import TurnStream, TurnTCP, later
+from peer.mesh.guards.probes import ProbeOver, Probes
 from peer.mesh.guards.yamux import SafeYamux
 from peer.mesh.guards.yamux_limits import YamuxLimits
 from peer.mesh.guards.yamux_muxer import SafeMuxer
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
+from peer.protocol.relays.messages import PROBE_BYTES, PROBE_LINE
 from peer.protocol.turns import Turns
 
 log = structlog.get_logger(__name__)
@@ -54,6 +57,48 @@ class SwarmLimits:
     connections: int = 1024
     connections_per_peer: int = 6
     """Room for simultaneous dials and for connections that linger after a restart; one more closes the oldest."""
+
+
+class _HeardStream(TrioTCPStream):
+    """A TCP stream that calls `on_heard` when the first bytes have come, and `on_probe` with those of a relay's probe.
+
+    A probe goes no further: whoever sends one is disconnected, and gets no other answer than every stranger. Its end is
+    an error: stock returns nothing then, and libp2p's `read_exactly` asks a hundred times more.
+    """
+
+    on_heard: Callable[[], None] | None = None
+    turns: Turns | None = None
+    """Whose turn it has to wait for after it was sent something, until it has proven itself."""
+    on_probe: Callable[[bytes], None] = staticmethod(lambda _sent: None)
+
+    async def read(self, n: int | None = None) -> bytes:
+        if self.turns is not None:
+            self.turns.give_back(self)
+        data = await super().read(n)
+        if not data and n != 0:
+            raise ConnectionClosedError("the connection has ended", transport="tcp")
+        await self.take_turn()
+        if self.on_heard is not None:
+            self.on_heard()
+            self.on_heard = None
+            if PROBE_LINE.startswith(data[:1]):
+                await self._read_probe(data)
+        return data
+
+    async def take_turn(self) -> None:
+        """Wait for a turn."""
+        if self.turns is not None:
+            turn = trio.Event()
+            self.turns.ask(self, turn.set)
+            await turn.wait()
+
+    async def _read_probe(self, data: bytes) -> NoReturn:
+        whole = len(PROBE_LINE) + PROBE_BYTES
+        while len(data) < whole and (more := await super().read(whole - len(data))):
+            data += more
+        if len(data) == whole and data.startswith(PROBE_LINE):
+            self.on_probe(data[len(PROBE_LINE) :])
+        raise ProbeOver
 
 
 class _NoConnector:
@@ -107,8 +152,6 @@ class GuardedSwarm(Swarm):
         expects: Callable[[str], bool],
     ) -> None:
         """`expects(ip)`: whether a peer that is admitted may connect from there."""
-        turns = Turns(later)
-        gate.on_heard = turns.give_way
         upgrader = TransportUpgrader({}, {})
         upgrader.security_multistream = noise_only(gate)
         upgrader.muxer_multistream = SafeMuxer(limits=yamux)
@@ -116,7 +159,7 @@ class GuardedSwarm(Swarm):
             peer_id,
             peerstore,
             upgrader,
-            transports=[TurnTCP(turns)],
+            transports=[TCP()],
             retry_config=RetryConfig(max_retries=0),  # the courier retries
             connection_config=ConnectionConfig(
                 max_connections=limits.connections,
@@ -133,6 +176,7 @@ class GuardedSwarm(Swarm):
         self._limits = limits
         self.probes = Probes()
         self._seen_at: OrderedDict[str, None] = OrderedDict()
+        self._turns = Turns(lambda what: trio.lowlevel.current_trio_token().run_sync_soon(what))
         self.handshakes = Handshakes(limits.pending_handshakes, lambda ip: ip in self._seen_at or expects(ip))
 
     def set_stream_handler(self, stream_handler: Callable[[INetStream], Awaitable[None]]) -> None:
@@ -155,24 +199,25 @@ class GuardedSwarm(Swarm):
 
     async def _handle_inbound_connection(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
         """Upgrade one inbound connection, then return when it closes; the listener closes its socket."""
-        assert isinstance(read_write_closer, TurnStream)  # the only kind that TurnTCP makes
-        socket, muxed = read_write_closer, None
+        assert isinstance(read_write_closer, TrioTCPStream)  # the only kind that TCP makes
+        socket, muxed = _HeardStream(read_write_closer.stream), None
         remote = socket.get_remote_address()
         ip = remote[0] if remote is not None else ""
         with trio.CancelScope() as scope:
-            handshake = self.handshakes.enter(ip, partial(socket.place.end, scope.cancel))
+            handshake = self.handshakes.enter(ip, scope.cancel)
             socket.on_heard = partial(setattr, handshake, "heard", True)
             socket.on_probe = self.probes.note
-            if handshake.expected:
-                socket.place.free()
+            socket.turns = None if handshake.expected else self._turns
             try:
+                await socket.take_turn()
                 muxed = await self.upgrade_inbound_raw_conn(RawConnection(socket, False), maddr)
             except Exception as error:
                 # Debug level only: there may be thousands of strangers.
                 log.debug("handshake.failed", error=type(error).__name__)
             finally:
                 self.handshakes.leave(handshake)
-                socket.place.free()
+                self._turns.give_back(socket)
+                socket.turns = None
         if muxed is not None:
             self._remember(ip)
             await ours(muxed).event_closed.wait()

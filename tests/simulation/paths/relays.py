@@ -88,7 +88,7 @@ class Heard:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket, self._end = socket, socket.end
-        self.place = Place(Turns(lambda _seconds, _what: None))
+        self.place = Place(Turns(lambda _what: None))
 
     @property
     def heard(self) -> float:
