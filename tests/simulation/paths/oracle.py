@@ -295,7 +295,7 @@ class Oracle:
             name, began = str(part._path), part.offset
             came[id(stream)] = 0
             before, gone, stopped = self._parts.get((name, self._life(name)), self._parts.get(name, 0)), False, False
-            self.on_transfer(name, rest[2] - began)
+            self.on_transfer(name, rest[0] - began)
             try:
                 await pull(stream, part, *rest)
                 stopped = gone = True
