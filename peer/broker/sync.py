@@ -131,11 +131,15 @@ class BrokerSync:
         self.announce()
         self.reconnect()
 
+    def cached_presence(self, user_id: str) -> dict[str, Announcement] | None:
+        """Return what this broker answered a moment ago, None if it was not asked for this contact."""
+        at, found = self._presence.get(user_id, (-PRESENCE_CACHE_SECONDS, {}))
+        return found if trio.current_time() - at < PRESENCE_CACHE_SECONDS else None
+
     async def presence_of(self, user_id: str) -> dict[str, Announcement]:
         """Return {device: what it announced here} of a contact. Raises Unavailable, Unauthorized."""
-        at, found = self._presence.get(user_id, (-PRESENCE_CACHE_SECONDS, {}))
-        if trio.current_time() - at < PRESENCE_CACHE_SECONDS:
-            return found
+        if (cached := self.cached_presence(user_id)) is not None:
+            return cached
         async with self._client() as broker:
             entries = await broker.get_presence(user_id)
         found = {}
