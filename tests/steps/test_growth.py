@@ -234,7 +234,7 @@ def test_a_stored_hello_is_verified_once_and_few_are_kept(pair: Pair, monkeypatc
     """Whoever is on another network looks up all contacts, and most connect with the hello that they had."""
     _, alice, bob = pair
     url, verified = "https://broker.example", list[bytes]()
-    open_as = s.open_as
+    open_as = signing.open_as
 
     def counted(kind: type[s.Hello], raw: bytes) -> object:
         verified.append(raw)
