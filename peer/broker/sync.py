@@ -157,8 +157,8 @@ class BrokerSync:
                 except DispatchError:
                     log.info("presence.unreadable", device=entry.device)
         now = trio.current_time()
-        cached = {user: entry for user, entry in self._presence.items() if now - entry[0] < PRESENCE_CACHE_SECONDS}
-        self._presence = {**cached, user_id: (now, found)}
+        recent = {user: entry for user, entry in self._presence.items() if now - entry[0] < PRESENCE_CACHE_SECONDS}
+        self._presence = {**recent, user_id: (now, found)}
         return found
 
     async def post(self, row: rows.Invitation) -> PostedInvitation:

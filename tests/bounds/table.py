@@ -2049,6 +2049,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.machine.keychains:_within.errors": _ONE_CALL,
     "peer.machine.keychains:_within.results": _ONE_CALL,
     "peer.machine.mcp_servers:InstalledServer.env": "read from one file, whose size is bounded",
+    "peer.store.rows:_maker": "one for each query, which are in the code; and the last 256",
     "peer.machine.toolchains.detect:_Search._settled": "the languages, which are in the code",
     "sandbox.confinement.profile:Profile.shell_variables": "names that are in the code (sandbox/run/network.py)",
     "sandbox.network.packages.listing:_Links.found": "read from one answer, whose size is bounded",
