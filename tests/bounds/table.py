@@ -49,6 +49,7 @@ from peer.node import away, changes, colouring, delivery, notifications, replies
 from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, punching, table
 from peer.protocol.brokers import MAX_BROKERS
+from peer.protocol.relays import addresses as relay_addresses
 from peer.protocol.relays import contacts as relay_contacts
 from peer.protocol.relays import messages as relay_messages
 from peer.runs import recorder, removal
@@ -1984,6 +1985,17 @@ PERSON: Final[tuple[Row, ...]] = (
         unit="addresses",
         held_in=("peer.mesh.dialing:_over_tcp",),
         test="tests/mesh/test_dialing.py::test_addresses_that_were_parsed_are_forgotten_when_there_are_many",
+    ),
+    Row(
+        what="multiaddrs of relays that were read, and as many that were made",
+        whose="a peer",
+        limit=relay_addresses.from_multiaddr.cache_parameters()["maxsize"],
+        unit="multiaddrs",
+        held_in=(
+            "peer.protocol.relays.addresses:from_multiaddr",
+            "peer.protocol.relays.addresses:to_multiaddr",
+        ),
+        test="tests/protocol/relays/test_addresses.py::test_multiaddrs_that_were_read_are_forgotten_when_there_are_many",
     ),
     Row(
         what="stored hellos that were read",

@@ -296,7 +296,7 @@ class Delivery(Sending):
 
     def _others_wait(self, command: events.FetchNext, found: Queued | None) -> bool:
         assert isinstance(self.peer, Node)
-        numbers = [int(key) for key in command.keys] + [found.n] * (found is not None)
+        numbers = [*map(int, command.keys), *([] if found is None else [found.n])]
         return outbox.others_wait(self.node.person.db, self.peer.person.device, numbers)
 
     def _queued(self, raw: bytes) -> Queued:
