@@ -261,8 +261,12 @@ class Brokers:
         key = (sync.url, user_id)
         if (under_way := self._look_ups.get(key)) is not None:
             return under_way
+        look_up = LookUp()
+        if (cached := sync.cached_presence(user_id)) is not None:  # which was told to `on_presence`
+            look_up.done, look_up.found = True, cached
+            return look_up
         assert self._nursery is not None
-        look_up = self._look_ups[key] = LookUp()
+        self._look_ups[key] = look_up
         self._nursery.start_soon(self._ask, sync, user_id, look_up)
         return look_up
 

@@ -131,11 +131,15 @@ class BrokerSync:
         self.announce()
         self.reconnect()
 
+    def cached_presence(self, user_id: str) -> dict[str, Announcement] | None:
+        """Return what this broker answered a moment ago, None if it was not asked for this contact."""
+        at, found = self._presence.get(user_id, (-PRESENCE_CACHE_SECONDS, {}))
+        return found if trio.current_time() - at < PRESENCE_CACHE_SECONDS else None
+
     async def presence_of(self, user_id: str) -> dict[str, Announcement]:
         """Return {device: what it announced here} of a contact. Raises Unavailable, Unauthorized."""
-        at, found = self._presence.get(user_id, (-PRESENCE_CACHE_SECONDS, {}))
-        if trio.current_time() - at < PRESENCE_CACHE_SECONDS:
-            return found
+        if (cached := self.cached_presence(user_id)) is not None:
+            return cached
         async with self._client() as broker:
             entries = await broker.get_presence(user_id)
         found = {}
@@ -153,8 +157,8 @@ class BrokerSync:
                 except DispatchError:
                     log.info("presence.unreadable", device=entry.device)
         now = trio.current_time()
-        cached = {user: entry for user, entry in self._presence.items() if now - entry[0] < PRESENCE_CACHE_SECONDS}
-        self._presence = {**cached, user_id: (now, found)}
+        recent = {user: entry for user, entry in self._presence.items() if now - entry[0] < PRESENCE_CACHE_SECONDS}
+        self._presence = {**recent, user_id: (now, found)}
         return found
 
     async def post(self, row: rows.Invitation) -> PostedInvitation:

@@ -28,19 +28,30 @@ class Deadlines:
     def consider(self, at: float) -> None:
         """Wake earlier if `at` (ms since the epoch) is before the next known deadline."""
         if at < self._next:
+            self._next = at
             self._sooner.set()
 
     async def run(self) -> None:
         """Expire what is overdue, until cancelled."""
         while True:
             # Until the store is read, every new deadline counts as earlier.
-            self._next, self._sooner = math.inf, trio.Event()
+            self._next = math.inf
             # A full disk raises; supervise() retries. Meanwhile views show overdue items as expired and accept checks.
             upcoming = await self._journal.step(_expire_overdue)
-            self._next = math.inf if upcoming is None else upcoming
-            left = (self._next - self._journal.context.clock()) / 1000
-            with trio.move_on_after(min(max(left, 0.0), LONGEST_WAIT_SECONDS) + 0.001):
+            if upcoming is not None:
+                self._next = min(self._next, upcoming)
+            with trio.move_on_after(LONGEST_WAIT_SECONDS):
+                await self._until_due()
+
+    async def _until_due(self) -> None:
+        """Wait for the next deadline, whichever that comes to be meanwhile."""
+        while True:
+            self._sooner = trio.Event()
+            left = max((self._next - self._journal.context.clock()) / 1000, 0.0)
+            with trio.move_on_after(left + 0.001) as waiting:
                 await self._sooner.wait()
+            if waiting.cancelled_caught:
+                return
 
 
 def _expire_overdue(tx: Transaction) -> int | None:

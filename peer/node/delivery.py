@@ -18,7 +18,7 @@ import trio
 
 from peer.dispatches import refusals
 from peer.mesh import blobs as blob_protocol
-from peer.mesh.courier import OutboxItem
+from peer.mesh.courier import Fetched, OutboxItem
 from peer.mesh.host import MeshHost
 from peer.protocol import names
 from peer.protocol.acknowledgements import Acknowledgement
@@ -50,13 +50,18 @@ class StoredOutbox:
 
     async def next_for(
         self, peer_id: str, *, excluded_keys: Collection[str], excluded_orderings: Collection[str]
-    ) -> OutboxItem | None:
-        """Return the next statement for a device, or None."""
+    ) -> Fetched:
+        """Return the next statement for a device, if any, and whether others of it wait."""
         numbers = [int(key) for key in excluded_keys]
-        found = await self.journal.read(
-            lambda db: outbox.next_for(db, peer_id, excluded_numbers=numbers, excluded_orderings=excluded_orderings)
-        )
-        return None if found is None else OutboxItem(str(found.n), found.ordering or None, found.raw)
+
+        def query(db: sqlite3.Connection) -> Fetched:
+            found = outbox.next_for(db, peer_id, excluded_numbers=numbers, excluded_orderings=excluded_orderings)
+            if found is None:
+                return Fetched(None, outbox.others_wait(db, peer_id, numbers))
+            item = OutboxItem(str(found.n), found.ordering or None, found.raw)
+            return Fetched(item, outbox.others_wait(db, peer_id, [*numbers, found.n]))
+
+        return await self.journal.read(query)
 
     async def acknowledged(self, key: str, acknowledgement: Acknowledgement) -> None:
         """Record a final acknowledgement and drop the statement."""

@@ -23,10 +23,9 @@ from peer.store import contacts
 
 log = structlog.get_logger(__name__)
 
-LOOK_UP_SECONDS = (0.0, 6.0, 60.0)
-"""Waits before each look-up of a connected device's addresses: it may announce itself just after connecting, or later
-where its broker is busy."""
-
+LOOK_UP_SECONDS = (6.0, 60.0)
+"""Waits before the addresses of a connected device are looked up, as it may announce itself just after connecting; and
+before they are looked up again where no broker has said anything of it."""
 
 ASK_SECONDS = 3.0
 """How long a dial waits for the broker to say where a device is; then it goes where the device was last."""
@@ -100,6 +99,7 @@ class AddressBook:
     """Addresses of devices: from their presence at brokers, and those stored at the last look-up."""
 
     def __init__(self, context: Context, ask: Callable[[str], Awaitable[Mapping[str, Announcement]]]) -> None:
+        """`ask(user)` returns what devices of a contact announced, once that is remembered. Raises DispatchError."""
         self._context = context
         self._ask = ask
 
@@ -124,6 +124,11 @@ class AddressBook:
             else (remembered, announced.addresses)
         )
         return list(dict.fromkeys(chain(*parts)))
+
+    async def learn(self, device: str) -> bool:
+        """Have what a device announced stored; return whether it is known of it now. Raises as `ask`."""
+        known = await self._context.store.read(lambda db: contacts.device(db, device))
+        return known is None or device in await self._ask(known.user_id)
 
     async def remember(self, found: Mapping[str, Announcement]) -> None:
         """Store what contacts' devices announced, unless it is older than what is stored."""
@@ -228,7 +233,8 @@ class People:
             for wait in LOOK_UP_SECONDS:
                 await trio.sleep(wait)
                 try:
-                    await self._addresses.of(device)
+                    if await self._addresses.learn(device):
+                        break
                 except DispatchError as error:
                     log.info("addresses.not_learned", code=error.code)
         finally:

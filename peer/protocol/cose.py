@@ -48,8 +48,13 @@ def public_key(seed: bytes) -> bytes:
 
 def sign(payload: bytes, *, seed: bytes, kid: bytes, typ: str) -> bytes:
     """Return the COSE_Sign1 bytes over `payload` by the Ed25519 key with this 32-byte seed. Raises TooLarge."""
+    return sign_with(SigningKey(seed), payload, kid=kid, typ=typ)
+
+
+def sign_with(key: SigningKey, payload: bytes, *, kid: bytes, typ: str) -> bytes:
+    """As `sign`, by a key that was made of its seed before: that takes as long as the signature."""
     protected = codec.encode({ALG: EDDSA, KID: kid, TYP: typ})
-    signature = SigningKey(seed).sign(_to_be_signed(protected, payload)).signature
+    signature = key.sign(_to_be_signed(protected, payload)).signature
     raw = TAG_SIGN1 + codec.encode([protected, {}, payload, signature])
     if len(raw) > codec.MAX_BYTES:
         raise TooLarge(

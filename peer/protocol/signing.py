@@ -10,6 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from nacl.signing import SigningKey
+
 from peer.protocol import cose, names, payloads
 from peer.protocol.codec import Malformed
 from peer.protocol.cose import BadSignature
@@ -55,22 +57,25 @@ def encode_payload(statement: Statement) -> bytes:
 def sign_by_device(statement: DeviceStatement, seed: bytes) -> Signed:
     """Sign with the 32-byte seed of the issuing device's key. Raises Invalid, also for another key's seed; TooLarge."""
     kid = names.peer_id_bytes(statement.issuer_device)
-    _same_key(seed, names.key_of_peer_id(kid))
-    raw = cose.sign(encode_payload(statement), seed=seed, kid=kid, typ=media_type(statement.type_name))
+    key = _key(seed, names.key_of_peer_id(kid))
+    raw = cose.sign_with(key, encode_payload(statement), kid=kid, typ=media_type(statement.type_name))
     return Signed(statement, raw)
 
 
 def sign_by_root(statement: DeviceSet, seed: bytes) -> Signed:
     """Sign with the 32-byte seed of the user's root key. Raises Invalid, also for another key's seed; TooLarge."""
     kid = root_kid(statement.root)
-    _same_key(seed, statement.root)
-    raw = cose.sign(encode_payload(statement), seed=seed, kid=kid, typ=media_type(statement.type_name))
+    key = _key(seed, statement.root)
+    raw = cose.sign_with(key, encode_payload(statement), kid=kid, typ=media_type(statement.type_name))
     return Signed(statement, raw)
 
 
-def _same_key(seed: bytes, public_key: bytes) -> None:
-    if cose.public_key(seed) != public_key:
+def _key(seed: bytes, public_key: bytes) -> SigningKey:
+    """Return the key with this seed, which must be the one that the statement names."""
+    key = SigningKey(seed)
+    if bytes(key.verify_key) != public_key:
         raise Invalid("this key is not the one that the statement names as its issuer", fix=NO_FIX)
+    return key
 
 
 def open_statement(raw: bytes) -> Signed:

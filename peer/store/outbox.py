@@ -71,6 +71,16 @@ def next_for(
     return one(QueuedStatement, rows.fetchone())
 
 
+def others_wait(db: sqlite3.Connection, device: str, numbers: Collection[int]) -> bool:
+    """Return whether statements for a device are queued besides those with these numbers."""
+    # One row more than the exclusions is looked at, at most.
+    row = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM outbox WHERE device = ? AND n NOT IN (SELECT value FROM json_each(?)))",
+        (device, json.dumps(list(numbers))),
+    )
+    return bool(row.fetchone()[0])
+
+
 def get(db: sqlite3.Connection, n: int) -> QueuedStatement | None:
     """Return the queued statement with this number."""
     return one(QueuedStatement, db.execute("SELECT * FROM outbox WHERE n = ?", (n,)).fetchone())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import enum
 import sqlite3
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -19,12 +22,24 @@ T = TypeVar("T")
 
 def one(kind: type[T], row: sqlite3.Row | None) -> T | None:
     """Return the row as a `kind`, or None."""
-    return None if row is None else kind(**dict(row))
+    return None if row is None else all_of(kind, [row])[0]
 
 
 def all_of(kind: type[T], rows: list[sqlite3.Row]) -> list[T]:
-    """Return the rows as a list of `kind`."""
-    return [kind(**dict(row)) for row in rows]
+    """Return the rows as a list of `kind`. Its fields are the columns, in any order; those with a default may lack."""
+    if not rows:
+        return []
+    make = _maker(cast(Hashable, kind), tuple(rows[0].keys()))
+    return [make(row) for row in rows]
+
+
+@lru_cache(maxsize=256)
+def _maker(kind: Any, columns: tuple[str, ...]) -> Callable[[sqlite3.Row], Any]:
+    """Return what makes a `kind` of a row: by the places of its columns, as each look for a name passes all of them."""
+    if set(columns) != set(kind.__match_args__):
+        return lambda row: kind(**dict(row))
+    in_order = itemgetter(*map(columns.index, kind.__match_args__))
+    return lambda row: kind(*in_order(row))
 
 
 @dataclass(frozen=True, slots=True)

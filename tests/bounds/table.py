@@ -49,6 +49,7 @@ from peer.node import away, changes, colouring, delivery, notifications, replies
 from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, punching, table
 from peer.protocol.brokers import MAX_BROKERS
+from peer.protocol.relays import addresses as relay_addresses
 from peer.protocol.relays import contacts as relay_contacts
 from peer.protocol.relays import messages as relay_messages
 from peer.runs import recorder, removal
@@ -1986,6 +1987,17 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/mesh/test_dialing.py::test_addresses_that_were_parsed_are_forgotten_when_there_are_many",
     ),
     Row(
+        what="multiaddrs of relays that were read, and as many that were made",
+        whose="a peer",
+        limit=relay_addresses.from_multiaddr.cache_parameters()["maxsize"],
+        unit="multiaddrs",
+        held_in=(
+            "peer.protocol.relays.addresses:from_multiaddr",
+            "peer.protocol.relays.addresses:to_multiaddr",
+        ),
+        test="tests/protocol/relays/test_addresses.py::test_multiaddrs_that_were_read_are_forgotten_when_there_are_many",
+    ),
+    Row(
         what="stored hellos that were read",
         whose="a peer",
         limit=hellos._marks.cache_parameters()["maxsize"],
@@ -2051,6 +2063,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.machine.keychains:_within.errors": _ONE_CALL,
     "peer.machine.keychains:_within.results": _ONE_CALL,
     "peer.machine.mcp_servers:InstalledServer.env": "read from one file, whose size is bounded",
+    "peer.store.rows:_maker": "one for each query, which are in the code; and the last 256",
     "peer.machine.toolchains.detect:_Search._settled": "the languages, which are in the code",
     "sandbox.confinement.profile:Profile.shell_variables": "names that are in the code (sandbox/run/network.py)",
     "sandbox.network.packages.listing:_Links.found": "read from one answer, whose size is bounded",

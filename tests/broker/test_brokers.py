@@ -16,7 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from peer.broker import brokers as module
 from peer.broker.brokers import Brokers, newest
-from peer.broker.sync import BrokerSync
+from peer.broker.sync import PRESENCE_CACHE_SECONDS, BrokerSync
 from peer.machine.broker_list import BrokerSignIn
 from peer.machine.settings import Settings
 from peer.mesh.peer_record import Announcement
@@ -138,6 +138,19 @@ async def test_a_broker_is_asked_about_those_alone_who_are_there(
     async with scene.running() as brokers:
         assert await brokers.presence_of(BOB) == {}
     assert {url for url, broker in scene.played.items() if broker.asked} == asked
+
+
+async def test_what_was_just_answered_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a task for each broker, which found the answer there."""
+    scene = Scene(met_at={A, B}, said=set(), monkeypatch=monkeypatch)
+    async with scene.running() as brokers:
+        brokers.at(A)._presence[BOB] = (trio.current_time(), at(1))
+        assert await brokers.presence_of(BOB) == at(1)
+        assert scene.played[A].asked == []
+        brokers.at(A)._presence[BOB] = (trio.current_time() - PRESENCE_CACHE_SECONDS, at(1))
+        scene.played[A].says = at(2)
+        scene.played[A].answers.set()
+        assert await brokers.presence_of(BOB) == at(2)
 
 
 async def test_it_fails_only_where_none_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from peer.mesh.courier.events import ReceiverCommand, SenderCommand, SenderEvent
 from peer.mesh.courier.receiver import InboundStream
 from peer.mesh.courier.sender import PeerSender
 from peer.protocol.acknowledgements import Acknowledgement
-from tests.mesh.outbox_model import Queued, choose
+from tests.mesh.outbox_model import Queued, choose, others_wait
 
 LIMITS = CourierLimits(in_flight=4, in_flight_bytes=1000, retries_waiting=6)
 """Small, so that a few statements reach them."""
@@ -431,16 +431,20 @@ class Sending:
 
     def _fetch(self, command: events.FetchNext) -> None:
         found = self._choose(command)
+        more = self._others_wait(command, found)
         failing = self.world.now < self.failing_until
 
         def tell() -> None:
             self._fetches -= 1
-            self.feed(events.FetchFailed() if failing else events.Fetched(found.item if found else None))
+            self.feed(events.FetchFailed() if failing else events.Fetched(found.item if found else None, more))
 
         self._soon(tell)
 
     def _choose(self, command: events.FetchNext) -> Queued | None:
         return choose(self.queue.values(), command.keys, command.orderings)
+
+    def _others_wait(self, command: events.FetchNext, found: Queued | None) -> bool:
+        return others_wait(self.queue.values(), command.keys, found)
 
     def _queued(self, raw: bytes) -> Queued:
         return self.peer.letters[raw].queued

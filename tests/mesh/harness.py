@@ -11,11 +11,11 @@ from typing import Any
 
 import trio
 
-from peer.mesh.courier import OutboxItem
+from peer.mesh.courier import Fetched
 from peer.mesh.host import MeshHost, MeshLimits
 from peer.protocol.acknowledgements import Acknowledgement
 from tests.conftest import HANG
-from tests.mesh.outbox_model import Queued, choose
+from tests.mesh.outbox_model import Queued, choose, others_wait
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 
@@ -69,13 +69,14 @@ class MemoryOutbox:
 
     async def next_for(
         self, peer_id: str, *, excluded_keys: Collection[str], excluded_orderings: Collection[str]
-    ) -> OutboxItem | None:
+    ) -> Fetched:
         await trio.lowlevel.checkpoint()
         queue = self.queues.get(peer_id, [])
         numbers = {str(queued.n) for key, queued in queue if key in excluded_keys}
         found = choose([queued for _, queued in queue], numbers, excluded_orderings)
         keys = {queued.n: key for key, queued in queue}
-        return None if found is None else dataclasses.replace(found.item, key=keys[found.n])
+        item = None if found is None else dataclasses.replace(found.item, key=keys[found.n])
+        return Fetched(item, others_wait([queued for _, queued in queue], numbers, found))
 
     async def acknowledged(self, key: str, acknowledgement: Acknowledgement) -> None:
         await trio.lowlevel.checkpoint()

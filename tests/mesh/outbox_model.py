@@ -22,6 +22,11 @@ class Queued:
         return OutboxItem(str(self.n), self.ordering or None, self.raw)
 
 
+def others_wait(queue: Iterable[Queued], excluded_keys: Collection[str], found: Queued | None) -> bool:
+    """Whether the outbox has more than what was found and what is excluded by its key."""
+    return any(str(each.n) not in excluded_keys and each != found for each in queue)
+
+
 def choose(
     queue: Iterable[Queued], excluded_keys: Collection[str] = (), excluded_orderings: Collection[str] = ()
 ) -> Queued | None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from peer.mesh.courier import Courier, CourierLimits, OutboxItem, events
+from peer.mesh.courier import Courier, CourierLimits, Fetched, events
 from peer.mesh.courier.driver import SenderDriver
 from peer.mesh.courier.wire import (
     COURIER,
@@ -395,7 +395,7 @@ async def test_an_outbox_that_fails_holds_up_its_line_only() -> None:
     working = ana.outbox.next_for
     broken = True
 
-    async def next_for(peer_id: str, **excluded: Collection[str]) -> OutboxItem | None:
+    async def next_for(peer_id: str, **excluded: Collection[str]) -> Fetched:
         if broken and peer_id == ben.host.peer_id:
             raise OSError("disk")
         return await working(peer_id, **excluded)

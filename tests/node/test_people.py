@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peer.mesh.peer_record import Announcement
 from peer.node.people import LOOK_UP_SECONDS, AddressBook, People
+from peer.protocol.errors import DispatchError, Unavailable
 from peer.steps import invitation_answers
 from peer.store import contacts
 from peer.trust import grants
@@ -53,49 +55,77 @@ async def test_a_device_that_is_admitted_no_longer_is_dropped_and_forgotten() ->
     assert not people._wake
 
 
+class Looked:
+    """A People of which the look-ups alone are real. `known`: whether a broker knows where a device is."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.told: list[object] = []
+        self.known: bool | DispatchError = True
+
+        class Admitted:
+            devices = frozenset({"one", "other"})
+            keys: ClassVar[dict[str, bytes]] = {}
+            readers: frozenset[object] = frozenset()
+            typed: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+            async def refresh(self) -> None: ...
+
+        nothing: Any = None
+        admission: Any = Admitted()
+        relays: Any = SimpleNamespace(set_contacts=self.told.append)
+        lan: Any = SimpleNamespace(set_contacts=lambda _told, _known: None)
+        addresses: Any = SimpleNamespace(learn=self._learn)
+        self.people = People(admission, nothing, relays, lan, nothing, nothing, addresses, lambda: None)
+
+    async def _learn(self, device: str) -> bool:
+        self.asked.append(device)
+        if isinstance(self.known, DispatchError):
+            raise self.known
+        return self.known
+
+
 async def test_a_device_that_connects_again_and_again_is_looked_up_once_at_a_time(mock_clock: MockClock) -> None:
-    """Before, each connection was a task for six seconds and two questions to the broker. The last one is not lost."""
-    asked: list[str] = []
-
-    async def of(device: str) -> list[str]:
-        asked.append(device)
-        return []
-
-    class Admitted:
-        devices = frozenset({"one", "other"})
-        keys: ClassVar[dict[str, bytes]] = {}
-        readers: frozenset[object] = frozenset()
-        typed: ClassVar[dict[str, tuple[str, ...]]] = {}
-
-        async def refresh(self) -> None: ...
-
-    nothing: Any = None
-    admission: Any = Admitted()
-    told: list[object] = []
-    relays: Any = SimpleNamespace(set_contacts=told.append)
-    lan: Any = SimpleNamespace(set_contacts=lambda _told, _known: None)
-    people = People(admission, nothing, relays, lan, nothing, nothing, cast(Any, SimpleNamespace(of=of)), lambda: None)
+    """Before, each connection was a task for six seconds and three questions to the broker. The last is not lost."""
+    looked = Looked()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(people.run)
+        nursery.start_soon(looked.people.run)
         for _ in range(50):
-            people.on_connected("one")
-            people.on_connected("other")
+            looked.people.on_connected("one")
+            looked.people.on_connected("other")
             await wait_all_tasks_blocked()
-        assert sorted(asked) == ["one", "other"]
+        assert looked.asked == []
 
-        async def pass_by() -> None:
-            for wait in LOOK_UP_SECONDS[1:]:
-                mock_clock.jump(wait)
-                await wait_all_tasks_blocked()
+        async def wait() -> list[str]:
+            before = len(looked.asked)
+            mock_clock.jump(LOOK_UP_SECONDS[0])
+            await wait_all_tasks_blocked()
+            return sorted(looked.asked[before:])
 
-        await pass_by()
-        assert sorted(asked) == ["one"] * 4 + ["other"] * 4, "all of one connection, and the first of those meanwhile"
-        await pass_by()
-        assert sorted(asked) == ["one"] * 6 + ["other"] * 6
-        people.on_connected("one")
+        assert await wait() == ["one", "other"]
+        assert await wait() == ["one", "other"], "for those that connected meanwhile"
+        assert await wait() == []
+        looked.people.on_connected("one")
         await wait_all_tasks_blocked()
-        assert asked[12:] == ["one"]
-        assert told == [{}], "of each contact a key and tags are made: not whenever one connects"
+        assert await wait() == ["one"]
+        assert looked.told == [{}], "of each contact a key and tags are made: not whenever one connects"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("known", [False, Unavailable("busy", fix="")], ids=["nothing", "an error"])
+async def test_a_device_of_which_nothing_was_said_is_looked_up_once_more(
+    mock_clock: MockClock, known: bool | DispatchError
+) -> None:
+    looked = Looked()
+    looked.known = known
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(looked.people.run)
+        looked.people.on_connected("one")
+        await wait_all_tasks_blocked()
+        for seconds in (*LOOK_UP_SECONDS, 100.0):
+            mock_clock.jump(seconds)
+            await wait_all_tasks_blocked()
+        assert looked.asked == ["one", "one"]
         nursery.cancel_scope.cancel()
 
 
@@ -117,6 +147,7 @@ async def test_an_older_announcement_hides_no_newer_one(tmp_path: Path) -> None:
 
         context: Any = SimpleNamespace(store=SimpleNamespace(read=run, write=run), clock=lambda: 5)
         book = AddressBook(context, ask)
+        assert await book.learn(alice.device)
         assert await book.of(alice.device) == ["/ip4/192.0.2.7/tcp/1"]
         says = {alice.device: Announcement(alice.device, 6, ("/ip4/192.0.2.6/tcp/1",))}
         assert await book.of(alice.device) == ["/ip4/192.0.2.7/tcp/1", "/ip4/192.0.2.6/tcp/1"]
@@ -125,3 +156,6 @@ async def test_an_older_announcement_hides_no_newer_one(tmp_path: Path) -> None:
         says = {alice.device: Announcement(alice.device, 8, ("/ip4/192.0.2.8/tcp/1",))}
         assert (await book.of(alice.device))[0] == "/ip4/192.0.2.8/tcp/1"
         assert await book.of(alice.device) == ["/ip4/192.0.2.8/tcp/1"]
+        says = {}
+        assert not await book.learn(alice.device)
+        assert await book.learn("nobody's device"), "there is nobody to ask about"

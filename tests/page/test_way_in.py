@@ -171,7 +171,7 @@ def test_from_the_mail_to_the_first_result(
         alice.shell.type(f"{readme.take('alice')}\n")
         alice.shell.until("The broker's address, https://… (Enter: skip): ")
         alice.shell.type(f"{broker}\n")
-        alice.shell.until("Your e-mail address: ")
+        alice.shell.until("Your e-mail address (Enter: skip): ")
         alice.shell.type(f"{ALICE}\n")
         alice.sign_in()
         for question, answer in (("should it run? [1/2/3, Enter: 1] ", "2"), ("Enter: none): ", ""), ("[y/N] ", "n")):

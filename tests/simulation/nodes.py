@@ -294,6 +294,11 @@ class Delivery(Sending):
         self.queue[found.n] = queued
         return queued
 
+    def _others_wait(self, command: events.FetchNext, found: Queued | None) -> bool:
+        assert isinstance(self.peer, Node)
+        numbers = [*map(int, command.keys), *([] if found is None else [found.n])]
+        return outbox.others_wait(self.node.person.db, self.peer.person.device, numbers)
+
     def _queued(self, raw: bytes) -> Queued:
         return next(queued for queued in self.queue.values() if queued.raw == raw)
 

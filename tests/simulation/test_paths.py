@@ -29,11 +29,13 @@ def test_whatever_happens_to_paths_the_best_one_is_taken(first: int) -> None:
 
 
 def test_what_a_broker_has_lost_is_told_again_though_no_request_failed() -> None:
-    """Seed 157: a broker forgets all announcements and is back within five seconds, while an answer to a device is on
-    its way. Seen to fail, after 195 s, where a device announced itself again only to a broker that it had found away.
+    """A broker forgets all announcements and is back within five seconds, while an answer to a device is on its way.
+
+    Seen to fail where a device announced itself again only to a broker that it had found away: three of these seeds,
+    after 195 s. In one seed of all troubles (157 once) it is rare, and what is drawn changes with the code.
     """
-    said = _play("157", within=2 * HANG)
-    assert said["forgets"], said
+    said = _play("4", "8", "--only", "forgets", "--troubles", "60", within=2 * HANG)
+    assert said["forgets"] > 100, said
 
 
 @pytest.mark.long

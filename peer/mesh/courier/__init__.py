@@ -15,7 +15,7 @@ each with a code. What statements mean is decided by the node. Decisions are sep
 
 from peer.mesh.courier.courier import Courier
 from peer.mesh.courier.driver import Outbox
-from peer.mesh.courier.events import OutboxItem
+from peer.mesh.courier.events import Fetched, OutboxItem
 from peer.mesh.courier.limits import CourierLimits
 
-__all__ = ["Courier", "CourierLimits", "Outbox", "OutboxItem"]
+__all__ = ["Courier", "CourierLimits", "Fetched", "Outbox", "OutboxItem"]

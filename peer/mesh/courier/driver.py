@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from peer.mesh.courier import events, wire
-from peer.mesh.courier.events import OutboxItem, SenderCommand, SenderEvent
+from peer.mesh.courier.events import Fetched, SenderCommand, SenderEvent
 from peer.mesh.courier.limits import CourierLimits
 from peer.mesh.courier.sender import PeerSender
 from peer.mesh.courier.window import NEVER
@@ -38,10 +38,11 @@ class Outbox(Protocol):
 
     async def next_for(
         self, peer_id: str, *, excluded_keys: Collection[str], excluded_orderings: Collection[str]
-    ) -> OutboxItem | None:
-        """Return the first item for the peer, urgent ones first; None if there is none.
+    ) -> Fetched:
+        """Return the first item for the peer, urgent ones first, or none; and whether there are more.
 
-        Not one whose `key` or `ordering_key` is excluded, nor one behind another item of its ordering key.
+        Not one whose `key` or `ordering_key` is excluded, nor one behind another item of its ordering key. These two
+        count as more.
         """
 
     async def acknowledged(self, key: str, acknowledgement: Acknowledgement) -> None:
@@ -187,14 +188,14 @@ class SenderDriver:
 
     async def _fetch(self, command: events.FetchNext) -> None:
         try:
-            item = await self._outbox.next_for(
+            fetched = await self._outbox.next_for(
                 self._peer_id, excluded_keys=command.keys, excluded_orderings=command.orderings
             )
         except Exception as error:
             self._log.warning("courier.not_fetched", error=type(error).__name__)
             self.feed(events.FetchFailed())
         else:
-            self.feed(events.Fetched(item))
+            self.feed(fetched)
 
     async def _dial(self) -> None:
         try:

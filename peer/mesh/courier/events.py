@@ -77,9 +77,13 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Result of FetchNext: the item that may go next, None if there is none."""
+    """Result of FetchNext: the item that may go next, None if there is none.
+
+    `more`: whether the outbox may hold others for the peer, neither this one nor among the keys of the FetchNext.
+    """
 
     item: OutboxItem | None
+    more: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ what is out at the moment, what waits for another try (both in window.py), and w
    hello where there is one, else to be connected and no more. Every failure leads through RESTING, the longer the more
    failures in a row, so that dials per second are bounded.
 2. Fetching. At most one FetchNext is out at any time. `_news` means that there may be an item that the last fetch could
-   not see: after a wake, when a retry is due, when an ordering key is free again. With the link down, an item that is
+   not see: after a wake, when a retry is due, when an ordering key is free again. Where that fetch left nothing behind
+   (`_more`), nothing waits for an ordering key, nor for the frame to be written. With the link down, an item that is
    found is only a reason to dial, as it may be purged before the stream is open; with the link up it is sent.
 
 On a stream, a hello goes first if there is one, then statements. A frame is written after the one before was taken, and
@@ -92,6 +93,8 @@ class PeerSender:
 
         self._news = True
         self._fetching = False
+        self._more = True
+        """The last fetch left items in the outbox, beside those that are out or wait for another try."""
 
         self._stream = 0
         self._seq = 0
@@ -126,8 +129,8 @@ class PeerSender:
         """Process one event; return the commands to carry out, in order. Raises Internal or KeyError for a defect."""
         self._now, self._jitter, self._commands = now, jitter, []
         match event:  # what comes with each statement first
-            case events.Fetched(item):
-                self._on_fetched(item)
+            case events.Fetched(item, more):
+                self._on_fetched(item, more)
             case events.FrameSent(stream):
                 if self._is_up(stream):
                     self._writing = False
@@ -136,10 +139,11 @@ class PeerSender:
                 if self._is_up(stream):
                     self._on_frame(frame)
             case events.Stored(key):
-                self._window.stored(key)
+                again = self._window.stored(key)
                 self._failures, self._outdated = 0, False
                 self._quiet_since = now
-                self._news = True
+                # A fetch that is under way leaves out the item, and what its ordering key held back.
+                self._news = self._news or self._more or self._fetching or again
             case events.Woken():
                 self._on_news()
             case events.TimerFired():
@@ -193,8 +197,9 @@ class PeerSender:
         if self._link is not Link.DIALING:
             self._failures = 0
 
-    def _on_fetched(self, item: OutboxItem | None) -> None:
+    def _on_fetched(self, item: OutboxItem | None, more: bool) -> None:
         self._end_fetch()
+        self._more = more
         if item is None:
             return
         if self._link is Link.UP:
@@ -304,11 +309,12 @@ class PeerSender:
 
     def _send(self, item: OutboxItem) -> None:
         if not self._window.fits(item):
-            return  # it is fetched again when one of those that are out is stored
+            self._more = True  # it is fetched again when one of those that are out is stored
+            return
         self._window.sent(self._seq, item)
         self._write(wire.StatementFrame(self._seq, item.raw))
         self._seq += 1
-        self._news = True
+        self._news = self._news or self._more
 
     def _write(self, frame: wire.OwnFrame) -> None:
         self._writing = True

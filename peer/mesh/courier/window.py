@@ -12,7 +12,7 @@ is fetched only after the final acknowledgement of the one before is durable: th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from peer.mesh.courier.events import FetchNext, OutboxItem
@@ -30,6 +30,8 @@ class _Out:
     ordering_key: str | None
     size: int
     failures: int
+    again: bool = False
+    """The peer asks for another try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,20 @@ class Window:
         out = self._in_flight.pop(seq, None)
         if out is None:
             return None
-        self._storing[out.key] = out
         if not acknowledgement.final:
+            out = replace(out, again=True)
             failures = out.failures + 1
             due = now + self._limits.delay(failures, jitter)
             self._waiting[out.key] = _Waiting(out.ordering_key, failures, due)
+        self._storing[out.key] = out
         return out.key
 
-    def stored(self, key: str) -> None:
-        """Remove a statement whose storing succeeded or failed. Raises KeyError if it was not being stored."""
-        del self._storing[key]
+    def stored(self, key: str) -> bool:
+        """Remove a statement whose storing succeeded or failed; return whether it is to be tried again.
+
+        Raises KeyError if it was not being stored.
+        """
+        return self._storing.pop(key).again
 
     def stream_ended(self) -> None:
         """Forget what was in flight: the stream ended, and the outbox still has the items."""

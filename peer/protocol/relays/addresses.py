@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from peer.protocol.errors import Invalid
@@ -37,6 +38,7 @@ def relay_origin(text: str) -> str:
     return _origin(parts.scheme, host, port or _PORTS[parts.scheme])
 
 
+@lru_cache(maxsize=256)
 def to_multiaddr(origin: str) -> str:
     """Return the multiaddr text of an origin in its one form."""
     parts = urlsplit(origin)
@@ -48,6 +50,7 @@ def to_multiaddr(origin: str) -> str:
     return f"/{kind}/{host}/tcp/{parts.port or _PORTS[parts.scheme]}/{_SOCKETS[parts.scheme]}"
 
 
+@lru_cache(maxsize=256)  # each dial asks it of every address of a contact
 def from_multiaddr(text: str) -> str | None:
     """Return the origin that a multiaddr names; None for what is no relay's, as `relay_origin` would refuse it too."""
     parts = text.split("/")

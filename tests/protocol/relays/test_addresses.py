@@ -65,3 +65,12 @@ def test_other_multiaddrs_are_no_relays(address: str) -> None:
 def test_whatever_somebody_announces_is_judged_without_an_error(text: str) -> None:
     found = from_multiaddr(text)
     assert found is None or to_multiaddr(found) == text
+
+
+def test_multiaddrs_that_were_read_are_forgotten_when_there_are_many() -> None:
+    for kept, text in ((from_multiaddr, "/dns/{}.example/tcp/443/wss"), (to_multiaddr, "https://{}.example")):
+        most = kept.cache_parameters()["maxsize"]
+        assert most is not None
+        for number in range(most + 10):
+            assert kept(text.format(number)) is not None
+        assert kept.cache_info().currsize == most

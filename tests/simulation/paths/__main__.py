@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.simulation.paths.play import PathPlay
+from tests.simulation.paths.play import TROUBLES, PathPlay
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--dispatches", type=int, default=8)
     parser.add_argument("--hours", type=float, default=0.25)
     parser.add_argument("--troubles", type=int, default=15)
+    parser.add_argument("--only", choices=sorted(set(TROUBLES)), help="what goes wrong, in place of everything")
     parser.add_argument("--still", action="store_true", help="leave out what cannot have changed: for long plays")
     parser.add_argument("--log", action="store_true", help="with what the nodes themselves log")
     given = parser.parse_args()
@@ -51,6 +52,7 @@ def main() -> None:
                 given.hours,
                 given.troubles,
                 still=given.still,
+                only=(given.only,) if given.only else TROUBLES,
                 told=given.log,
             )
             try:

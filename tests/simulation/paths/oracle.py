@@ -61,6 +61,8 @@ class Oracle:
         """Told of each transfer that begins: the name of its partial file, and how many bytes are to come."""
         self._relayed: dict[str, set[str]] = {}
         """Who runs → the devices that they have connections to through a relay, as of this look."""
+        self._waiting: dict[str, tuple[int, frozenset[str]]] = {}
+        """Who → how many changes their store had had when it was read, and the devices that something waits for."""
         self._since: dict[object, float] = {}
         self._parts: dict[object, int] = {}
         """Partial file, or that and its process → where the last fetch ended."""
@@ -92,8 +94,17 @@ class Oracle:
         found = set()
         for machine in self.everybody.machines:
             if machine.host is not None:
-                devices = {*self._relayed[machine.name], *outbox.waiting_devices(machine.person.db)}
+                devices = self._relayed[machine.name] | self._waiting_devices(machine)
                 found |= {(machine.name, device) for device in devices}
+        return found
+
+    def _waiting_devices(self, one: Machine) -> frozenset[str]:
+        """Return the devices that something waits for; the store is read only if it has changed."""
+        db = one.person.db
+        changes, found = self._waiting.get(one.name, (-1, frozenset[str]()))
+        if changes != db.total_changes:
+            found = frozenset(outbox.waiting_devices(db))
+            self._waiting[one.name] = (db.total_changes, found)
         return found
 
     def _look_at(self, pair: Pair, held: dict[object, float]) -> None:
@@ -131,9 +142,10 @@ class Oracle:
                     self._bound(
                         "at a relay though the NATs let through", one, other, (began, found), self._better_within
                     )
-            waiting = outbox.next_for(one.person.db, other.device)
-            if waiting is None:
+            if other.device not in self._waiting_devices(one):
                 continue
+            waiting = outbox.next_for(one.person.db, other.device)
+            assert waiting is not None
             # What waits at the other side counts for this one alone if this one can dial.
             usable = [since(way) for way in self._dialable_ways(one, other)] if well else []
             usable += relayed
@@ -163,8 +175,8 @@ class Oracle:
         """Yield each broker at which each of two finds the other, with everything of it that may change."""
         for url in a.brokers:
             broker = self.reach.brokers[url]
-            known = url in b.brokers and self._knows(a, b, url) and self._knows(b, a, url)
-            if known and broker.honest and broker.for_(a.name) and broker.for_(b.name):
+            answers = url in b.brokers and broker.honest and broker.for_(a.name) and broker.for_(b.name)
+            if answers and self._knows(a, b, url) and self._knows(b, a, url):
                 yield (url, broker.life, *self._lives(a, b))
 
     def _knows(self, one: Machine, other: Machine, url: str) -> bool:
@@ -261,12 +273,10 @@ class Oracle:
         found = []
         for url in one.brokers:
             broker = self.reach.brokers[url]
-            if not (url in other.brokers and broker.honest and broker.for_(one.name) and self._knows(one, other, url)):
-                continue
-            if not broker.of_user(other.person.user):
+            if not (url in other.brokers and broker.honest and broker.for_(one.name)):
                 continue
             changed = max(broker.changed_at, broker.first_at.get(other.device, began), self.reach.moved_at[one.name])
-            if changed < settled:
+            if changed < settled and broker.of_user(other.person.user) and self._knows(one, other, url):
                 found.append(broker)
         return found
 

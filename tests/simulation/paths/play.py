@@ -68,6 +68,8 @@ class PathPlay(Play):
     looks_every: float = 60.0
     still: bool = False
     """Whether what cannot have changed is not asked for (still.py): for many people and a long time."""
+    only: tuple[str, ...] = TROUBLES
+    """What goes wrong: one of these each time."""
     told: bool = False
     """Whether nodes' own log lines are kept too."""
     longest: dict[str, float] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class PathPlay(Play):
     def _again(self) -> str:
         options = f"--people {self.count} --dispatches {self.dispatches} --hours {self.hours:g}"
         options += " --still" * self.still
+        options += f" --only {self.only[0]}" * (self.only != TROUBLES)
         return f"to play it again: make simulate-paths ARGS='{self.seed} {options} --troubles {self.troubles}'"
 
     async def _play(self, faults: list[str]) -> None:
@@ -204,7 +207,7 @@ class PathPlay(Play):
         pairs = list(everybody.pairs.values())
         one, other = self.random.choice(pairs)[:: self.random.choice([1, -1])]
         much = self.random.random()
-        what = self.random.choice(TROUBLES)
+        what = self.random.choice(self.only)
         if what in OF_ALL and self.random.random() > FEW / self.count:
             what = "roam"  # a relay dies no more often for all the people that it has
         self._note(what, f"{one.name} {other.name} {much:.3f}")
