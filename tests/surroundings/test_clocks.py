@@ -29,8 +29,7 @@ def clock(_library: Path, tmp_path: Path) -> Clock:
 def with_clock(world: World, name: str, home: Path, clock: Clock) -> Person:
     """Somebody with a clock of their own, which is right at first."""
     person = somebody(world, name, home, environment=clock.environment)
-    person.launch(as_usual=True)
-    person.ready()
+    person.start()
     return person
 
 

@@ -88,12 +88,13 @@ def start(
 
     `inside`: a command that puts it into other surroundings, such as `unshare`. `stdin`: subprocess.DEVNULL, PIPE or a
     descriptor. `stdout`: PIPE or a descriptor. `stderr`: a descriptor. It is forked if it can be: not where another
-    PYTHONPATH has something else loaded, in surroundings other than a network of its own, nor `as_usual`, for whoever
-    looks at what /proc says of it: environment and command line are there those of the process that forked it.
+    PYTHONPATH, or LD_PRELOAD, has something else loaded, in surroundings other than a network of its own, nor
+    `as_usual`, for whoever looks at what /proc says of it: environment and command line are there those of the process
+    that forked it.
     """
     network = _network_of(inside)
     forkable = not inside or bool(network)
-    if _ours and forkable and not as_usual and module in MODULES and environment.get("PYTHONPATH") == str(ROOT):
+    if _ours and forkable and not as_usual and module in MODULES and _loads_the_same(environment):
         given = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
         return Forked(_ours[0], module, arguments, environment=environment, cwd=cwd, network=network, **given)
     return subprocess.Popen(
@@ -107,6 +108,10 @@ def start(
     )
 
 
+def _loads_the_same(environment: Mapping[str, str]) -> bool:
+    return environment.get("PYTHONPATH") == str(ROOT) and "LD_PRELOAD" not in environment
+
+
 def _network_of(inside: Sequence[str]) -> str:
     """Return the path of the network namespace that this command enters (nsenter(1)), "" if it does something else."""
     if len(inside) == 3 and inside[0] == "nsenter" and inside[1].startswith("--net=") and inside[2] == "--":
@@ -116,7 +121,7 @@ def _network_of(inside: Sequence[str]) -> str:
 
 def command(module: str, environment: Mapping[str, str]) -> list[str]:
     """Return the command that starts one of our programs, for whoever starts it by a command."""
-    if _ours and module in MODULES and environment.get("PYTHONPATH") == str(ROOT):
+    if _ours and module in MODULES and _loads_the_same(environment):
         relay = Path(__file__).with_name("relay.py")
         return [sys.executable, "-SE", str(relay), _ours[0].address[1:], module]
     return [sys.executable, "-m", module]
