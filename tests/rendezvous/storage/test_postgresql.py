@@ -106,9 +106,9 @@ async def test_connections_that_the_server_ended_are_replaced_unnoticed(url: str
 
 
 async def test_a_server_that_stands_still_is_given_up(own: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "STEP_SECONDS", 0.2)
     async with PostgresqlStorage(own.database()) as storage:
         await storage.check()
+        monkeypatch.setattr(deadlines, "STEP_SECONDS", 0.2)
         own.signal(signal.SIGSTOP)
         try:
             with trio.fail_after(HANG), pytest.raises(Unavailable):
