@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from peer.mesh.courier import Courier, CourierLimits, Fetched, events
@@ -567,6 +568,23 @@ async def test_a_defect_of_one_sender_stops_no_other_and_passes() -> None:
         await ana.outbox.settled("c")
         await ana.outbox.settled("b")
         assert sender.machine is not broken
+
+
+async def test_a_defect_is_logged_with_its_place_and_an_absence_without() -> None:
+    """Seen to fail with the name of the error alone, from which nobody finds the defect."""
+
+    class Defect(dict[str, list[str]]):
+        def get(self, *_args: object) -> Any:
+            raise ZeroDivisionError
+
+    ana, ben = Device(make_host()), Device(make_host(), book=Defect())
+    with capture_logs() as logs:
+        async with up(ana), up(ben):
+            ana.send(Device(make_host()), "to one that is away")
+            ben.send(ana, "where ana is cannot be found")
+            await until(lambda: {"Unavailable", "ZeroDivisionError"} <= {entry.get("error") for entry in logs})
+    places = {entry["error"]: entry.get("exc_info") for entry in logs if "error" in entry}
+    assert isinstance(places["ZeroDivisionError"], ZeroDivisionError) and places["Unavailable"] is None
 
 
 async def test_a_courier_that_runs_again_goes_on_where_it_was() -> None:

@@ -269,7 +269,9 @@ class SenderDriver:
             self.feed(events.Stored(command.key))
 
     def _note(self, what: str, error: Exception) -> None:
-        """Log a failure: quietly where the network or the peer is the reason, loudly where it is here."""
-        expected = isinstance(error, Unavailable | Invalid | TooLarge)
-        record = self._log.debug if expected else self._log.warning
-        record(what, error=type(error).__name__, failures=self.machine.failures)
+        """Log a failure: quietly where the network or the peer is the reason, with its traceback where it is here."""
+        about = {"error": type(error).__name__, "failures": self.machine.failures}
+        if isinstance(error, Unavailable | Invalid | TooLarge):
+            self._log.debug(what, **about)
+        else:
+            self._log.warning(what, **about, exc_info=error)
