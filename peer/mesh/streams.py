@@ -115,8 +115,6 @@ class Stream:
 
     async def _read_some(self, max_bytes: int, deadline: float) -> bytes:
         try:
-            if deadline == float("inf"):  # as for each frame of the courier: a scope less
-                return await self._muxed.read(max_bytes)
             with trio.fail_after(deadline):
                 data: bytes = await self._muxed.read(max_bytes)
                 return data

@@ -46,13 +46,11 @@ def public_key(seed: bytes) -> bytes:
     return bytes(SigningKey(seed).verify_key)
 
 
-def sign(payload: bytes, *, seed: bytes, kid: bytes, typ: str) -> bytes:
-    """Return the COSE_Sign1 bytes over `payload` by the Ed25519 key with this 32-byte seed. Raises TooLarge."""
-    return sign_with(SigningKey(seed), payload, kid=kid, typ=typ)
+def sign(payload: bytes, *, key: SigningKey, kid: bytes, typ: str) -> bytes:
+    """Return the COSE_Sign1 bytes over `payload` by this Ed25519 key. Raises TooLarge.
 
-
-def sign_with(key: SigningKey, payload: bytes, *, kid: bytes, typ: str) -> bytes:
-    """As `sign`, by a key that was made of its seed before: that takes as long as the signature."""
+    Not by its seed: to make the key takes as long as the signature, and whoever signs has made it to compare it.
+    """
     protected = codec.encode({ALG: EDDSA, KID: kid, TYP: typ})
     signature = key.sign(_to_be_signed(protected, payload)).signature
     raw = TAG_SIGN1 + codec.encode([protected, {}, payload, signature])

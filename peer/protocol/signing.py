@@ -58,7 +58,7 @@ def sign_by_device(statement: DeviceStatement, seed: bytes) -> Signed:
     """Sign with the 32-byte seed of the issuing device's key. Raises Invalid, also for another key's seed; TooLarge."""
     kid = names.peer_id_bytes(statement.issuer_device)
     key = _key(seed, names.key_of_peer_id(kid))
-    raw = cose.sign_with(key, encode_payload(statement), kid=kid, typ=media_type(statement.type_name))
+    raw = cose.sign(encode_payload(statement), key=key, kid=kid, typ=media_type(statement.type_name))
     return Signed(statement, raw)
 
 
@@ -66,7 +66,7 @@ def sign_by_root(statement: DeviceSet, seed: bytes) -> Signed:
     """Sign with the 32-byte seed of the user's root key. Raises Invalid, also for another key's seed; TooLarge."""
     kid = root_kid(statement.root)
     key = _key(seed, statement.root)
-    raw = cose.sign_with(key, encode_payload(statement), kid=kid, typ=media_type(statement.type_name))
+    raw = cose.sign(encode_payload(statement), key=key, kid=kid, typ=media_type(statement.type_name))
     return Signed(statement, raw)
 
 

@@ -76,7 +76,7 @@ class Place:
         """Whether it needs no turns any more: it has proven what it had to, or is gone."""
 
     def ask(self, then: Callable[[], object]) -> None:
-        """Call `then` in its turn. Several tasks of one connection may ask: who reads, and who writes."""
+        """Call `then` in its turn. Several tasks of one connection may ask; all of them go on in it."""
         self._then.append(then)
         self._turns.ask(self, self._go_on)
 

@@ -2047,7 +2047,7 @@ VALUES: Final[dict[str, str]] = {
     "cli.display:LiveView.calls": "the calls of one run, of which `watch` and `accept` show no more than a trace has",
     "cli.markdown:_Neutral.elements": "the kinds of Markdown that are drawn, which are in the code",
     "peer.mesh.ways:Ways._spares": "connections of the swarm, whose number is bounded, for two minutes",
-    "peer.protocol.turns:Place._then": "the tasks of one connection that wait for its turn: one reads, one writes",
+    "peer.protocol.turns:Place._then": "the tasks of one connection that wait for its turn, until it comes: one reads",
     "peer.protocol.turns:Turns._waiting": "connections that have proven nothing, as many as handshakes, and for each "
     "listener the one that is accepted and the one that gives way to it",
     "sandbox.replies.markdown:_Open.parts": "one node of one reply, in a program that ends with it",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from nacl.public import PrivateKey, SealedBox
+from nacl.signing import SigningKey
 
 from peer.machine import identity, keychains
 from peer.machine.identity import Identity
@@ -326,7 +327,7 @@ def make_older(folder: StateFolder, keychain: FakeKeychain | None = None, epoch:
     content[17] = epoch
     content[18] = [{key: value for key, value in entry.items() if key != 4} for entry in content[18]]
     seed = folder.root_key.read_bytes() if keychain is None else bytes.fromhex(next(iter(keychain.kept.values())))
-    older = cose.sign(codec.encode(content), seed=seed, kid=envelope.kid, typ=envelope.typ)
+    older = cose.sign(codec.encode(content), key=SigningKey(seed), kid=envelope.kid, typ=envelope.typ)
     (folder.path / "device-set").write_bytes(older)
     return made, older
 

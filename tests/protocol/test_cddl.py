@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nacl.signing import SigningKey
 
 from peer.protocol import cddl, codec, cose, signing
 from peer.protocol import statements as s
@@ -79,7 +80,9 @@ def test_the_cddl_refuses_what_the_code_refuses(fits_content: Callable[[bytes], 
         *(good | {number: None} for number in key.values()),
     ):
         with pytest.raises(codec.Malformed):
-            signing.open_statement(cose.sign(codec.encode(content), seed=seed, kid=envelope.kid, typ=envelope.typ))
+            signing.open_statement(
+                cose.sign(codec.encode(content), key=SigningKey(seed), kid=envelope.kid, typ=envelope.typ)
+            )
         with pytest.raises(Exception, match="validating"):
             fits_content(codec.encode(content))
 

@@ -60,7 +60,7 @@ GROUP_ORDER = (1 << 252) + 27742317777372353535851937790883648493
 
 
 def _signed(payload: bytes = b"payload", *, kid: bytes = b"kid", typ: str = "application/x") -> bytes:
-    return cose.sign(payload, seed=SEED, kid=kid, typ=typ)
+    return cose.sign(payload, key=SigningKey(SEED), kid=kid, typ=typ)
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.signing import SigningKey
 
 from peer.protocol import codec, cose, signing
 from peer.protocol import statements as s
@@ -207,7 +208,7 @@ def test_nobody_lists_a_device_that_did_not_sign_for_it() -> None:
 def forged_membership() -> bytes:
     """What Bob's device would have to sign, signed by Mallory's key."""
     genuine = cose.parse(BOB.membership(ALICE.user, ALICE.root))
-    return cose.sign(genuine.payload, seed=MALLORY.device_seed, kid=genuine.kid, typ=genuine.typ)
+    return cose.sign(genuine.payload, key=SigningKey(MALLORY.device_seed), kid=genuine.kid, typ=genuine.typ)
 
 
 def test_a_membership_that_only_a_later_version_reads_says_so() -> None:

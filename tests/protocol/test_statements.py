@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.signing import SigningKey
 
 from peer.protocol import codec, cose, names, signing
 from peer.protocol import statements as s
@@ -183,7 +184,7 @@ def reseal(raw: bytes, payload: bytes) -> bytes:
 def resign(raw: bytes, content: dict[int, Any], seed: bytes) -> bytes:
     """A right signature over another payload under the same header: only the form is left to object."""
     envelope = cose.parse(raw)
-    return cose.sign(codec.encode(content), seed=seed, kid=envelope.kid, typ=envelope.typ)
+    return cose.sign(codec.encode(content), key=SigningKey(seed), kid=envelope.kid, typ=envelope.typ)
 
 
 def content_of(raw: bytes) -> dict[int, Any]:
@@ -549,7 +550,7 @@ def test_a_header_of_another_type_is_refused(kind: str) -> None:
     raw, seed = signed_example(kind)
     envelope = cose.parse(raw)
     for other in (*(TYPES.keys() - {kind}), "", f"{kind} "):
-        mislabelled = cose.sign(envelope.payload, seed=seed, kid=envelope.kid, typ=signing.media_type(other))
+        mislabelled = cose.sign(envelope.payload, key=SigningKey(seed), kid=envelope.kid, typ=signing.media_type(other))
         with pytest.raises(Malformed, match="the header names another type than the statement"):
             signing.open_statement(mislabelled)
 
@@ -562,9 +563,11 @@ def test_another_key_under_the_issuers_name_is_refused(kind: str) -> None:
     other_seed = MALLORY.root_seed if root else MALLORY.device_seed
     other_kid = signing.root_kid(MALLORY.root) if root else names.peer_id_bytes(MALLORY.device)
     with pytest.raises(BadSignature, match="does not fit"):
-        signing.open_statement(cose.sign(envelope.payload, seed=other_seed, kid=envelope.kid, typ=envelope.typ))
+        signing.open_statement(
+            cose.sign(envelope.payload, key=SigningKey(other_seed), kid=envelope.kid, typ=envelope.typ)
+        )
     with pytest.raises(BadSignature, match="another key than its issuer's"):
-        signing.open_statement(cose.sign(envelope.payload, seed=other_seed, kid=other_kid, typ=envelope.typ))
+        signing.open_statement(cose.sign(envelope.payload, key=SigningKey(other_seed), kid=other_kid, typ=envelope.typ))
 
 
 def test_a_kid_over_the_right_signature_may_not_be_swapped() -> None:
@@ -572,7 +575,7 @@ def test_a_kid_over_the_right_signature_may_not_be_swapped() -> None:
     envelope = cose.parse(raw)
     for kid in (b"", names.peer_id_bytes(BOB.device), ALICE.device.encode(), signing.root_kid(ALICE.root)):
         with pytest.raises(BadSignature, match="another key than its issuer's"):
-            signing.open_statement(cose.sign(envelope.payload, seed=seed, kid=kid, typ=envelope.typ))
+            signing.open_statement(cose.sign(envelope.payload, key=SigningKey(seed), kid=kid, typ=envelope.typ))
 
 
 def test_a_device_cannot_sign_a_device_set_nor_a_root_a_dispatch() -> None:
@@ -585,7 +588,7 @@ def test_a_device_cannot_sign_a_device_set_nor_a_root_a_dispatch() -> None:
         (dispatch, ALICE.root_seed, signing.root_kid(ALICE.root)),
     ):
         with pytest.raises(BadSignature):
-            signing.open_statement(cose.sign(envelope.payload, seed=seed, kid=kid, typ=envelope.typ))
+            signing.open_statement(cose.sign(envelope.payload, key=SigningKey(seed), kid=kid, typ=envelope.typ))
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from nacl.signing import SigningKey
 
 from peer.dispatches import fitting
 from peer.protocol import codec, cose, signing, table
@@ -152,7 +153,7 @@ def test_unknown_types_and_versions_are_answered_for_good_and_forgotten(pair: Pa
     envelope = cose.parse(cancel)
     content: Any = codec.decode(envelope.payload)
     later = cose.sign(
-        codec.encode(content | {2: 2}), seed=alice.context.identity.seed, kid=envelope.kid, typ=envelope.typ
+        codec.encode(content | {2: 2}), key=SigningKey(alice.context.identity.seed), kid=envelope.kid, typ=envelope.typ
     )
     count = outbox.remembered(bob.db, alice.device)
     for raw, message in (
@@ -371,7 +372,10 @@ def test_what_is_ignored_in_an_invitation_is_signed_by_who_accepts_it(tmp_path: 
         envelope = cose.parse(row.raw)
         content: Any = codec.decode(envelope.payload)
         raw = cose.sign(
-            codec.encode(content | {300: "x"}), seed=alice.context.identity.seed, kid=envelope.kid, typ=envelope.typ
+            codec.encode(content | {300: "x"}),
+            key=SigningKey(alice.context.identity.seed),
+            kid=envelope.kid,
+            typ=envelope.typ,
         )
         bob.step(lambda tx: inviting.on_invitation(tx, raw))
         (shown,) = trust_views.invitation_rows(bob.db, bob.context.clock(), lambda _row: "", ended=False)["received"]

@@ -71,7 +71,7 @@ def sign_token(seed: bytes, *, device: str, expires: int, user: bytes) -> bytes:
     """Return a token as a COSE_Sign1 message, signed with the broker's 32-byte seed for relays. `user`: a pseudonym."""
     payload = codec.encode({1: names.peer_id_bytes(device), 2: expires, 3: user})
     key = SigningKey(seed)
-    return cose.sign_with(key, payload, kid=bytes(key.verify_key), typ=TOKEN_TYPE)
+    return cose.sign(payload, key=key, kid=bytes(key.verify_key), typ=TOKEN_TYPE)
 
 
 def open_token(raw: bytes, *, brokers: frozenset[bytes], device: str, now: int) -> RelayToken:

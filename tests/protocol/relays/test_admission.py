@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from nacl.signing import SigningKey
 
 from peer.protocol import codec, cose, names
 from peer.protocol.codec import Malformed
@@ -74,14 +75,16 @@ def test_an_altered_token_is_refused() -> None:
     ],
 )
 def test_a_token_of_another_form_is_refused(payload: bytes) -> None:
-    raw = cose.sign(payload, seed=BROKER, kid=cose.public_key(BROKER), typ=admission.TOKEN_TYPE)
+    raw = cose.sign(payload, key=SigningKey(BROKER), kid=cose.public_key(BROKER), typ=admission.TOKEN_TYPE)
     with pytest.raises(Malformed):
         opened(raw)
 
 
 def test_a_statement_is_no_token() -> None:
     payload = codec.encode({1: names.peer_id_bytes(DEVICE), 2: NOW, 3: USER})
-    raw = cose.sign(payload, seed=BROKER, kid=cose.public_key(BROKER), typ="application/dispatch-result+cbor")
+    raw = cose.sign(
+        payload, key=SigningKey(BROKER), kid=cose.public_key(BROKER), typ="application/dispatch-result+cbor"
+    )
     with pytest.raises(Malformed):
         opened(raw)
 
