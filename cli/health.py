@@ -15,6 +15,7 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.home_folder import homes
 from cli.output import string
+from cli.values import how_connected
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.machine import sandbox_proof
 from peer.machine.installation import again
@@ -28,6 +29,8 @@ CLOCK_SECONDS = 120.0
 """How far this machine's clock may be off the broker's. Signed requests are refused at five minutes."""
 PROVEN = ("sandbox", "gate")
 """Checks that run a proof, which takes up to a minute."""
+PATHS_SHOWN = 8
+"""Connected devices that `doctor` names; `contacts` shows all."""
 LEAST_FREE_BYTES = 1 << 30
 """Below this much room a run is ended, and soon nothing can be stored."""
 
@@ -185,6 +188,11 @@ def _show(app: App, check: Document) -> None:
     if check["ok"] and check.get("proven") is False:
         mark = "?     "
     app.out.line(f"{mark}  {check['name']}: {homes(str(check['detail']))}", style=_style(check, mark), hanging=8)
+    paths = check.get("paths") or []
+    for row in paths[:PATHS_SHOWN]:
+        app.out.line(f"{string(row.get('peer'))}: {how_connected(row)}", indent=8)
+    if len(paths) > PATHS_SHOWN:
+        app.out.line(f"and {len(paths) - PATHS_SHOWN} more: `dispatch contacts`", indent=8)
     if not check["ok"] and check.get("fix"):
         app.out.line(f"fix: {check['fix']}", indent=8)
 

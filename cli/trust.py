@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import click
 
 from cli.app import App
@@ -13,7 +11,7 @@ from cli.display import scope_line, scope_pairs, show_histories, show_network
 from cli.listing import note_of_more
 from cli.output import string
 from cli.scope_options import MB, confirm_by_proxy, confirm_unverified, given_scope, powerful_grants, scope_options
-from cli.values import lasting, when
+from cli.values import how_connected, when
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
 
@@ -47,7 +45,7 @@ def contacts(ctx: click.Context, limit: int | None, before: str | None) -> None:
                 scope_line(row.get("scopes")),
                 string(bool(row.get("peer_online"))),
                 string(bool(row.get("verified"))),
-                _path(row),
+                how_connected(row),
             ]
             for row in document["trust"]
         ],
@@ -66,13 +64,6 @@ def contacts(ctx: click.Context, limit: int | None, before: str | None) -> None:
         )
     if blocked := document.get("blocked"):
         app.out.line(f"blocked: {string(blocked)} (to undo it: `dispatch unblock PEER`)")
-
-
-def _path(row: Mapping[str, object]) -> str:
-    """Return how a contact is connected, since when, and how long a message takes there and back."""
-    if not row.get("path"):
-        return string(None)
-    return f"{string(row['path'])}, {string(row.get('round_trip_ms'))} ms, {lasting(row.get('path_since'))}"
 
 
 address_argument = click.argument("multiaddr", metavar="MULTIADDR")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from cli.output import local_time
+from cli.output import local_time, string
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 PAST_DAYS: Final = 7
@@ -40,6 +40,13 @@ def lasting(stamp: object) -> str:
     """Return since when something is so: `for 3 h`, or `since` a date."""
     shown = when(stamp)
     return f"for {shown.removesuffix(' ago')}" if shown.endswith(" ago") else f"since {shown}"
+
+
+def how_connected(row: Mapping[str, object]) -> str:
+    """Return how a contact is connected, how long a message takes there and back, and since when."""
+    if not row.get("path"):
+        return string(None)
+    return f"{string(row['path'])}, {string(row.get('round_trip_ms'))} ms, {lasting(row.get('path_since'))}"
 
 
 def when_exactly(stamp: object) -> str:

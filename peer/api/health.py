@@ -19,7 +19,7 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
 from peer.store import invitations
 from peer.store.lists import rfc3339
-from peer.store.trust_views import broker_documents
+from peer.store.trust_views import broker_documents, path_document
 from peer.trust import fingerprints
 from sandbox import distribution
 from sandbox.runtimes import RUNTIMES
@@ -85,13 +85,15 @@ class Health:
     async def doctor(self, *, fix: bool, part: str | None = None) -> Document:
         """Return {checks: [{name, ok, detail, fix, proven?}]}; of a `part`, `quick` or `proof`, the checks of that.
 
-        That of the sandbox also has `sandbox_proof.facts`.
+        That of reachability also has `paths`: how each contact's device is connected. That of the sandbox also has
+        `sandbox_proof.facts`.
         """
         if part == "proof":
             return {"checks": await self._proofs()}
         checks: list[Document] = await self._check_brokers()
         checks.append(await _checked("reachability", self._check_reachability))
-        if checks[-1]["ok"] and not self._connected():
+        checks[-1]["paths"] = paths = self._paths()
+        if checks[-1]["ok"] and not paths:
             checks[-1]["proven"] = False
         checks.append(await _checked("agent login", self._check_agent))
         checks.append(await _checked("project roots", self._check_roots))
@@ -144,10 +146,10 @@ class Health:
                 fix="check the firewall, then restart the daemon",
             )
         known = self._node.admission.devices
-        connected = self._connected()
+        connected = self._paths()
         listening = f"{len(addresses)} address{'' if len(addresses) == 1 else 'es'}"
         way = _WAYS[frozenset(families)]
-        relayed = sum(self._node.host.path(device) == "relay" for device in connected)
+        relayed = sum(row["path"] == "relay" for row in connected)
         through = f", {relayed} through a relay" if relayed else ""
         at = self._node.relays.state()
         relays = "".join(f"; relay {origin} {'is connected' if up else 'does not answer'}" for origin, up in at.items())
@@ -165,9 +167,15 @@ class Health:
             contacts = "you have no contacts yet, so it is not known whether others can reach this device"
         return f"listening on {listening}, {way}{mapped}; {contacts}{relays}"
 
-    def _connected(self) -> list[str]:
-        """Return the devices of contacts that are connected now."""
-        return [device for device in self._node.admission.devices if self._node.host.connected(device)]
+    def _paths(self) -> list[Document]:
+        """Return how each device of a contact that is connected now is reached, sorted by contact."""
+        admission, live = self._node.admission, self._node.queries.live()
+        found = [
+            {"peer": admission.user_of(device), "device": device, **path_document(path)}
+            for device in admission.devices
+            if (path := live.path(device)) is not None
+        ]
+        return sorted(found, key=lambda row: (row["peer"], row["device"]))
 
     async def _check_agent(self) -> str:
         runtime = self._runtime()

@@ -15,7 +15,7 @@ from peer.protocol.signing import open_as
 from peer.protocol.statements import DeviceSet, Invitation
 from peer.store import contacts, edges, invitations, rows
 from peer.store.lists import rfc3339
-from peer.store.views import Live
+from peer.store.views import ConnectionPath, Live
 from peer.trust import edge_lifecycle, fingerprints, invitation_address, scopes
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ def trust_rows(db: sqlite3.Connection, live: Live, *, limit: int | None = None, 
     shown.sort(key=lambda row: (row["peer"], row["direction"]))
     page, rest = page_of(shown, lambda row: str(row["trust_link_id"]), limit=limit, before=before)
     return {"trust": page, "blocked": contacts.blocked(db), **rest}
+
+
+def path_document(path: ConnectionPath | None) -> Document:
+    """Return how a device is connected, since when, and the round trip; each is None if it is not."""
+    if path is None:
+        return {"path": None, "path_since": None, "round_trip_ms": None}
+    return {"path": path.kind, "path_since": rfc3339(path.since), "round_trip_ms": path.round_trip}
 
 
 def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
@@ -60,9 +67,7 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         "peer_online": path is not None,
         "can_edit_scopes": incoming and edge.status in edges.OPEN,
         "verified": bool(contact and contact.verified),
-        "path": path.kind if path is not None else None,
-        "path_since": rfc3339(path.since) if path is not None else None,
-        "round_trip_ms": path.round_trip if path is not None else None,
+        **path_document(path),
         "blocked": contacts.is_blocked(db, edge.user_id),
         "created": rfc3339(edge.created),
     }

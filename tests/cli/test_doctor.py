@@ -150,6 +150,24 @@ def test_each_check_is_shown_as_it_ends_and_what_nothing_has_shown_is_not_ok(cli
     assert outcome.code == 0 and "?       reachability: nobody has connected" in outcome.out
 
 
+def test_the_path_of_each_connected_contact_is_shown(cli: Cli, healthy: FakeApi) -> None:
+    def reached(count: int) -> Any:
+        row = {"device": "12D3", "path": "relay", "round_trip_ms": 81, "path_since": "2026-11-22T12:00:00.000Z"}
+        paths = [{"peer": f"{n}{HOSTILE}@example.org", **row} for n in range(count)]
+        return {"checks": [LIVE["checks"][0] | {"paths": paths}, *PROOFS["checks"]]}
+
+    healthy["GET /v1/doctor"] = reached(8)
+    shown = cli("doctor").out
+    assert shown.count("@example.org: relay, 81 ms, ") == 8 and "more" not in shown
+    assert [char for char in FORBIDDEN if char in shown] == []
+    healthy["GET /v1/doctor"] = reached(11)
+    shown = cli("doctor").out
+    assert shown.count("@example.org: relay, 81 ms, ") == 8
+    assert "and 3 more: `dispatch contacts`" in shown
+    checks = cli("doctor", "--json").document["checks"]
+    assert [len(check["paths"]) for check in checks if check["name"] == "reachability"] == [11]
+
+
 def test_a_daemon_of_before_makes_all_its_checks_at_once(cli: Cli, healthy: FakeApi) -> None:
     """It knows no parts: nothing is said twice, and nothing is proven twice."""
     healthy["GET /v1/doctor"] = {"checks": [*LIVE["checks"], *PROOFS["checks"]]}

@@ -44,8 +44,13 @@ def test_everything_goes_through_the_relay_until_there_is_a_direct_path(apart: A
         row = one.path_to(other)
         assert row["path"] == "relay" and row["peer_online"] and row["round_trip_ms"] >= 1 and row["path_since"]
     said = bob.cli("doctor", "--json", status=None).json["checks"]
-    (detail,) = [check["detail"] for check in said if check["name"] == "reachability"]
-    assert detail.endswith(f"; 1 of 1 devices connected, 1 through a relay; relay {net.relay_url} is connected")
+    (reached,) = [check for check in said if check["name"] == "reachability"]
+    (path,) = reached["paths"]
+    assert (path["peer"], path["path"]) == (alice.email, "relay")
+    assert path["round_trip_ms"] >= 1 and path["path_since"]
+    assert reached["detail"].endswith(
+        f"; 1 of 1 devices connected, 1 through a relay; relay {net.relay_url} is connected"
+    )
     net.let_through()
     eventually(lambda: alice.path_to(bob)["path"] == "direct", what="the direct path")
     eventually(lambda: bob.path_to(alice)["path"] == "direct", what="the direct path")
