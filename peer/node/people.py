@@ -171,11 +171,14 @@ class People:
         self._connected: set[str] = set()
         self._looked_up: set[str] = set()
         """Devices whose addresses are being looked up. One that connects again meanwhile is asked about afterwards."""
+        self._outdated = False
+        """Contacts may not be as they were when the store was read."""
         self._news = trio.Event()
 
     def changed(self, wake: frozenset[str]) -> None:
         """Re-read contacts, edges and blocks soon. `wake`: devices to send to once they are admitted."""
         self._wake |= wake
+        self._outdated = True
         self._news.set()
 
     def on_connected(self, device: str) -> None:
@@ -191,6 +194,7 @@ class People:
 
     async def run(self) -> None:
         """Apply changes of contacts, first those from before the start, until cancelled."""
+        self._outdated = True
         async with trio.open_nursery() as nursery:
             while True:
                 # Replaced before the store is read, so that no change is missed.
@@ -199,7 +203,9 @@ class People:
                 for device in connected:
                     self._looked_up.add(device)
                     nursery.start_soon(self._look_up_addresses, device)
-                await self._apply_contacts()
+                if self._outdated:
+                    self._outdated = False
+                    await self._apply_contacts()
                 await self._news.wait()
 
     async def _apply_contacts(self) -> None:
@@ -234,6 +240,7 @@ class People:
                 await trio.sleep(wait)
                 try:
                     if await self._addresses.learn(device):
+                        self._outdated = True
                         break
                 except DispatchError as error:
                     log.info("addresses.not_learned", code=error.code)

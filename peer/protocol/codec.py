@@ -4,8 +4,8 @@ Only the data model that statements need: unsigned and negative 64-bit integers,
 arrays, and maps whose keys are all unsigned integers or all text. No floats, tags, undefined or indefinite lengths.
 
 `_Scanner` walks the heads of an encoding and refuses each of these with its own error before cbor2 builds any object:
-cbor2 alone would compile a stranger's regular expression (tag 35) or compute their decimal fraction (tag 4). What is
-encoded here is scanned too, so nothing is sent that the receiver would refuse.
+cbor2 alone would compile a stranger's regular expression (tag 35) or compute their decimal fraction (tag 4). `_items`
+refuses the same in what is encoded here, so nothing is sent that the receiver would refuse.
 
 cbor2's canonical mode sorts map keys length-first; for keys of one kind that is the same as the bytewise order that
 RFC 8949 asks for (a longer integer or string has a larger head), which is why the two kinds may not mix.
@@ -13,6 +13,7 @@ RFC 8949 asks for (a longer integer or string has a larger head), which is why t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NoReturn, TypeAlias
 
 import cbor2
@@ -36,6 +37,7 @@ MAX_ITEMS = 16_384
 _UINT64 = (1 << 64) - 1
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES = (20, 21, 22)  # false, true, null
+_ATOMS = frozenset((bytes, str, bool, type(None)))
 
 
 class Malformed(WithUsualFix, Invalid):
@@ -77,14 +79,13 @@ def encode(value: object, *, max_bytes: int = MAX_BYTES) -> bytes:
 
     Raises Malformed for what the data model does not have, TooLarge above `max_bytes` or MAX_ITEMS.
     """
-    _check(value, MAX_DEPTH)
+    _items(value, MAX_DEPTH)
     try:
         data = cbor2.dumps(value, canonical=True)
     except UnicodeEncodeError as error:
         raise BadText("a text string holds half of a surrogate pair") from error
     if len(data) > max_bytes:
         raise TooLarge(f"{len(data)} bytes of CBOR, at most {max_bytes} travel", fix="send less in one dispatch")
-    _Scanner(data).whole()
     return data
 
 
@@ -205,23 +206,38 @@ def _refuse(major: int, info: int) -> NoReturn:
     raise Malformed("that is not CBOR: a head with reserved bits")
 
 
-def _check(value: object, depth: int) -> None:
-    """Raise for values outside the model before cbor2 sees them: its encoder overflows the stack on deep nesting."""
-    match value:
-        case None | bool() | bytes() | str():
-            return
-        case int():
-            if not -_UINT64 - 1 <= value <= _UINT64:
-                raise OutsideModel("an integer of more than 64 bits is not part of the data model")
-        case list() | tuple() | dict():
-            if depth == 0:
-                raise TooDeep(f"nested deeper than {MAX_DEPTH}")
-            if isinstance(value, dict):
-                for key in value:
-                    if isinstance(key, bool) or not isinstance(key, int | str):
-                        raise OutsideModel("a map key is neither an unsigned integer nor text")
-                    _check(key, 0)
-            for item in value.values() if isinstance(value, dict) else value:
-                _check(item, depth - 1)
-        case _:
-            raise OutsideModel(f"a {type(value).__name__} is not part of the data model")
+def _items(value: object, depth: int) -> int:
+    """Return how many items a value is, with keys. Raises for values outside the model before cbor2 sees them: its
+    encoder overflows the stack on deep nesting."""
+    if type(value) in _ATOMS or isinstance(value, bytes | str):
+        return 1
+    if isinstance(value, int):
+        if not -_UINT64 - 1 <= value <= _UINT64:
+            raise OutsideModel("an integer of more than 64 bits is not part of the data model")
+        return 1
+    if not isinstance(value, list | tuple | dict):
+        raise OutsideModel(f"a {type(value).__name__} is not part of the data model")
+    if depth == 0:
+        raise TooDeep(f"nested deeper than {MAX_DEPTH}")
+    items = 1
+    if isinstance(value, dict):
+        _check_keys(value.keys())
+        items += len(value)
+    for item in value.values() if isinstance(value, dict) else value:
+        items += _items(item, depth - 1)
+        if items > MAX_ITEMS:
+            raise TooLarge(f"more than {MAX_ITEMS} items of CBOR", fix="send less in one dispatch")
+    return items
+
+
+def _check_keys(keys: Collection[object]) -> None:
+    texts = 0
+    for key in keys:
+        if isinstance(key, str):
+            texts += 1
+        elif not isinstance(key, int) or key is True or key is False or key < 0:
+            raise OutsideModel("a map key is neither an unsigned integer nor text")
+        elif key > _UINT64:
+            raise OutsideModel("an integer of more than 64 bits is not part of the data model")
+    if texts not in (0, len(keys)):
+        raise OutsideModel("a map mixes integer keys and text keys")

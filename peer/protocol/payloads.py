@@ -9,8 +9,9 @@ returned by path and have no effect.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Hashable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from peer.protocol import codec, content, growth
 from peer.protocol.codec import Malformed
@@ -39,6 +40,11 @@ class Part(NamedTuple):
 
 def parts_of(kind: type[DataclassInstance]) -> tuple[Part, ...]:
     """Return the members of a type in the order of its class, with the fields of Content in place of `content`."""
+    return _parts_of(cast(Hashable, kind))
+
+
+@cache
+def _parts_of(kind: Any) -> tuple[Part, ...]:
     parts: list[Part] = []
     for spec in dataclasses.fields(kind):
         if spec.name == "content":

@@ -47,7 +47,7 @@ from peer.mesh.relays import RelayLimits as RungLimits
 from peer.mesh.relays import control
 from peer.node import away, changes, colouring, delivery, notifications, replies
 from peer.projects import cached_packages, discovery, lock_files
-from peer.protocol import codec, content, growth, punching, table
+from peer.protocol import codec, content, growth, names, punching, table
 from peer.protocol.brokers import MAX_BROKERS
 from peer.protocol.relays import addresses as relay_addresses
 from peer.protocol.relays import contacts as relay_contacts
@@ -1998,6 +1998,14 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/protocol/relays/test_addresses.py::test_multiaddrs_that_were_read_are_forgotten_when_there_are_many",
     ),
     Row(
+        what="peer ids that were read",
+        whose="a peer",
+        limit=names.peer_id_bytes.cache_parameters()["maxsize"],
+        unit="peer ids",
+        held_in=("peer.protocol.names:peer_id_bytes",),
+        test="tests/protocol/test_names.py::test_peer_ids_that_were_read_are_forgotten_when_there_are_many",
+    ),
+    Row(
         what="stored hellos that were read",
         whose="a peer",
         limit=hellos._marks.cache_parameters()["maxsize"],
@@ -2063,6 +2071,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.machine.keychains:_within.errors": _ONE_CALL,
     "peer.machine.keychains:_within.results": _ONE_CALL,
     "peer.machine.mcp_servers:InstalledServer.env": "read from one file, whose size is bounded",
+    "peer.protocol.payloads:_parts_of": "one for each type of statement, which are in the code",
     "peer.store.rows:_maker": "one for each query, which are in the code; and the last 256",
     "peer.machine.toolchains.detect:_Search._settled": "the languages, which are in the code",
     "sandbox.confinement.profile:Profile.shell_variables": "names that are in the code (sandbox/run/network.py)",

@@ -322,8 +322,11 @@ def test_too_many_bytes_are_refused_before_they_are_read() -> None:
 def test_too_many_items_are_refused_both_ways() -> None:
     fits = [0] * (codec.MAX_ITEMS - 1)
     assert codec.decode(codec.encode(fits)) == fits
-    with pytest.raises(TooLarge, match="more than 16384 items"):
-        codec.encode([*fits, 0])
+    pairs = {key: [0] for key in range((codec.MAX_ITEMS - 1) // 3)}
+    assert codec.decode(codec.encode(pairs)) == pairs
+    for more in ([*fits, 0], [fits], {**pairs, 1 << 20: []}):
+        with pytest.raises(TooLarge, match="more than 16384 items"):
+            codec.encode(more)
     with pytest.raises(TooLarge, match="more than 16384 items"):
         codec.decode(b"\x9a\x00\x0f\x00\x00" + bytes(0x0F0000))
 

@@ -162,3 +162,12 @@ def test_ids_of_another_length() -> None:
     for length in (0, 15, 17):
         with pytest.raises(Invalid):
             names.uuid_text(bytes(length))
+
+
+def test_peer_ids_that_were_read_are_forgotten_when_there_are_many() -> None:
+    most = names.peer_id_bytes.cache_parameters()["maxsize"]
+    assert most is not None
+    for number in range(most + 10):
+        raw = names.peer_id_of(number.to_bytes(32))
+        assert names.peer_id_bytes(names.peer_id_text(raw)) == raw
+    assert names.peer_id_bytes.cache_info().currsize == most
