@@ -82,8 +82,7 @@ class PathKeeper:
         attempt = 0
         while device in self._host.relayed():
             wake = self._wakes[device]
-            with trio.move_on_after(self._waits[min(attempt, len(self._waits) - 1)]):
-                await wake.wait()
+            await self._until_due(device, attempt)
             attempt = 0 if wake.is_set() else attempt + 1
             self._wakes[device] = trio.Event()  # what comes during the attempt counts after it
             if self._host.path(device) == "relay":
@@ -92,6 +91,11 @@ class PathKeeper:
                 await trio.sleep(self._linger)
                 self._host.ways.leave_relay(device)
         del self._wakes[device]
+
+    async def _until_due(self, device: str, attempt: int) -> None:
+        """Wait before an attempt at a device, or until something speaks for it."""
+        with trio.move_on_after(self._waits[min(attempt, len(self._waits) - 1)]):
+            await self._wakes[device].wait()
 
     async def _attempt(self, device: str, attempt: int) -> None:
         try:

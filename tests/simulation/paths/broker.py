@@ -29,6 +29,8 @@ from tests.steps.people import START
 
 REANNOUNCE_AFTER: Final = (2880.0, 4320.0)
 """Seconds, as rendezvous/presence.py says."""
+STILL_LONGER: Final = 6
+"""How many times as long an announcement lasts in long plays (still.py)."""
 
 
 class SimulatedBroker:
@@ -61,13 +63,13 @@ class SimulatedBroker:
         """Whether it answers somebody now."""
         return self.up and not self.silent and name not in self.unreached and name not in self.reach.asleep
 
-    def changed(self) -> None:
-        """Let through what can go through now, and break what cannot."""
+    def changed(self, *names: str) -> None:
+        """Let through what can go through now, and break what cannot. `names`: for whom alone something has changed."""
         self.life += 1
         self.changed_at = trio.current_time()
         self.news.set()
         self.news = trio.Event()
-        self.reach.changed(self.url)
+        self.reach.changed(*(names or (self.url,)))
 
     def stop(self, *, silent: bool) -> None:
         """Answer nothing from now on: `silent`, without a word."""
@@ -121,10 +123,11 @@ class SimulatedClient:
             known = self._broker.announced.get(user)
             if known is not None and seq <= known.seq:
                 raise Conflict("a newer announcement is known", fix=NO_FIX)
-            expires = min(expires, self._broker.now() + MAX_TTL_MS)
+            now, longer = self._broker.now(), STILL_LONGER if self._reach.still else 1
+            expires = now + longer * min(expires - now, MAX_TTL_MS)
             self._broker.first_at.setdefault(device, trio.current_time())
             self._broker.announced[user] = SealedPresence(device, seq, expires, box)
-        return self._reach.world.random.uniform(*REANNOUNCE_AFTER)
+        return longer * self._reach.world.random.uniform(*REANNOUNCE_AFTER)
 
     async def withdraw_presence(self, *, seq: int) -> None:
         async with self._request():

@@ -30,13 +30,16 @@ class Line:
         names: tuple[str, str],
         kind: str,
         passes: Callable[[], bool],
-        changes: trio.lowlevel.ParkingLot,
         world: VirtualWorld,
+        yields: bool = True,
     ) -> None:
+        """`yields`: whoever sends lets other tasks run first, as with a socket."""
         self.names, self.kind = names, kind
         self._passes = passes
-        self.changes = changes
+        self.changes = trio.lowlevel.ParkingLot()
+        """Who waits for something to pass here."""
         self.world = world
+        self.yields = yields
         self.stale = False
         """Nothing comes through any more, and nobody is told: an address that is gone, a machine without power."""
         self.latency = 10 ** world.random.uniform(-3, -0.7)
@@ -115,7 +118,8 @@ class End:
 
     async def send(self, item: object) -> None:
         """Send an item. Raises Broken where this end is closed, or the other one is known to be."""
-        await trio.lowlevel.checkpoint()
+        if self.line.yields:
+            await trio.lowlevel.checkpoint()
         while self.other.coming > BUFFER and not (self.closed or self._over):
             self.other._room = trio.Event()
             await self.other._room.wait()

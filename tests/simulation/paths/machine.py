@@ -59,9 +59,7 @@ class SimulatedStore:
         return value
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        if self._machine.reach.still:
-            await trio.lowlevel.checkpoint()
-        else:
+        if not self._machine.reach.still:
             await self._pause()
         return query(self._machine.person.db)
 

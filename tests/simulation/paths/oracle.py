@@ -9,22 +9,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
+from weakref import WeakKeyDictionary
 
 import trio
 
 from peer.broker.brokers import Brokers
 from peer.broker.sync import PRESENCE_CACHE_SECONDS
 from peer.mesh import blobs
+from peer.mesh.host import MeshHost
 from peer.mesh.paths import WAITS
 from peer.mesh.peer_record import Announcement
 from peer.protocol.relays.rings import WINDOW_MS
 from peer.store import contacts, outbox
 from tests.simulation.paths.broker import SimulatedBroker, addresses_in
 from tests.simulation.paths.machine import Machine, Machines
-from tests.simulation.paths.still import LONGEST_WAIT
+from tests.simulation.paths.swarm import SimulatedSwarm
 
 LOOK: Final = 15.0
 STILL_LOOK: Final = 240.0
@@ -33,7 +36,6 @@ CONNECTED_WITHIN: Final = 240.0
 """For what waits, a path exists: a relay is tried again after a minute, a peer after 75 s, either may take 15 s."""
 BETTER_WITHIN: Final = WAITS[-1] + 30.0
 """On a relay, and a direct path exists: the longest wait, a dial, and a connection that lingers."""
-STILL_BETTER_WITHIN: Final = LONGEST_WAIT + 2 * STILL_LOOK
 WOKEN_WITHIN: Final = 120.0
 """The same once a machine has seen another network: a minute between two wakes, a dial, and what a broker is asked."""
 DELIVERED_WITHIN: Final = 600.0
@@ -47,6 +49,12 @@ LOOKED_UP_WITHIN: Final = 2.0
 Pair = tuple[Machine, Machine]
 
 
+def _ways(pair: Pair) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return who of a pair may have something for which device."""
+    a, b = pair
+    return (a.name, b.device), (b.name, a.device)
+
+
 class Oracle:
     """`faults`: what was not true. `seen`: how often what happened of which a run should have some."""
 
@@ -56,13 +64,16 @@ class Oracle:
         self.faults: list[str] = []
         self.seen: Counter[str] = Counter()
         self.longest: dict[str, float] = {}
-        self._better_within = STILL_BETTER_WITHIN if self.reach.still else BETTER_WITHIN
+        self._better_within = BETTER_WITHIN + 2 * STILL_LOOK if self.reach.still else BETTER_WITHIN
         self.on_transfer: Callable[[str, int], None] = lambda _name, _size: None
         """Told of each transfer that begins: the name of its partial file, and how many bytes are to come."""
-        self._relayed: dict[str, set[str]] = {}
+        self._relayed: dict[str, frozenset[str]] = {}
         """Who runs → the devices that they have connections to through a relay, as of this look."""
+        self._relayed_at: WeakKeyDictionary[SimulatedSwarm, tuple[int, frozenset[str]]] = WeakKeyDictionary()
+        """The same, and after how many changes of its connections."""
         self._waiting: dict[str, tuple[int, frozenset[str]]] = {}
         """Who → how many changes their store had had when it was read, and the devices that something waits for."""
+        self._ways = cache(_ways)
         self._since: dict[object, float] = {}
         self._parts: dict[object, int] = {}
         """Partial file, or that and its process → where the last fetch ended."""
@@ -76,12 +87,13 @@ class Oracle:
             await trio.sleep(STILL_LOOK if self.reach.still else LOOK)
             held: dict[object, float] = {}
             self._relayed = {
-                machine.name: machine.host.relayed() for machine in self.everybody.machines if machine.host is not None
+                name: self._relayed_devices(machine.host, self.reach.swarms[name])
+                for machine in self.everybody.machines
+                if machine.host is not None and (name := machine.name) in self.reach.swarms
             }
             concerned = self._concerned() if self.reach.still else set()
             for pair in self.everybody.pairs.values():
-                a, b = pair
-                if not self.reach.still or (a.name, b.device) in concerned or (b.name, a.device) in concerned:
+                if not self.reach.still or not concerned.isdisjoint(self._ways(pair)):
                     self._look_at(pair, held)
             looks += 1
             for number, machine in enumerate(self.everybody.machines):
@@ -94,9 +106,15 @@ class Oracle:
         found = set()
         for machine in self.everybody.machines:
             if machine.host is not None:
-                devices = self._relayed[machine.name] | self._waiting_devices(machine)
+                devices = self._relayed.get(machine.name, frozenset()) | self._waiting_devices(machine)
                 found |= {(machine.name, device) for device in devices}
         return found
+
+    def _relayed_devices(self, host: MeshHost, swarm: SimulatedSwarm) -> frozenset[str]:
+        """Return the devices that there is a connection to through a relay; they are looked at only after a change."""
+        if swarm not in self._relayed_at or self._relayed_at[swarm][0] != swarm.changes:
+            self._relayed_at[swarm] = swarm.changes, frozenset(host.relayed())
+        return self._relayed_at[swarm][1]
 
     def _waiting_devices(self, one: Machine) -> frozenset[str]:
         """Return the devices that something waits for; the store is read only if it has changed."""
@@ -128,7 +146,7 @@ class Oracle:
                 continue
             path = one.host.path(other.device)
             self.seen[f"connected: {path}"] += 1
-            if other.device in self._relayed[one.name]:
+            if other.device in self._relayed.get(one.name, ()):
                 began = since(("on a relay", one.name, other.name, one.life))
                 if direct:
                     both = max(began, min(direct))

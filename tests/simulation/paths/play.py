@@ -273,7 +273,7 @@ class PathPlay(Play):
                 later(600 * much, lambda: a_broker.hold_back(False))
             case "no broker":
                 a_broker.unreached ^= {a}
-                a_broker.changed()
+                a_broker.changed(a)
             case "nat":
                 reach.move(a)
                 reach.nats.kind[a] = self.random.choice(NATS)

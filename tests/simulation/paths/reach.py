@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -58,29 +59,44 @@ class Reach:
         self._moves = 0
         self._at: dict[str, str] = {}
         """IP → who has it."""
-        self._watchers: dict[str, dict[trio.Event, None]] = {}
-        """Person or relay → who waits for a change there."""
+        self._watchers: dict[str, dict[Callable[[], object], None]] = {}
+        """Person, relay or broker → what is told of a change there."""
+        self._changed_at: dict[str, float] = {}
         self.still = False
         """Nobody asks again and again what has not changed. See still.py."""
 
     def changed(self, *names: str) -> None:
-        """Let through what can go through now. `names`: of whom, people or relays, something has changed; or of all."""
+        """Let through what can go through now. `names`: of whom, people, relays or brokers, something has changed; or
+        of all."""
         self.lines = [line for line in self.lines if not line.over]
         self.changes.unpark_all()
-        for name in names or list(self._watchers):
-            for event in self._watchers.get(name, ()):
-                event.set()
+        for line in self.lines:
+            line.changes.unpark_all()
+        for name in names or (*self.address, *self.relays, *self.brokers):
+            self._changed_at[name] = self.world.now
+            for told in self._watchers.get(name, ()):
+                told()
+
+    def changed_at(self, *names: str) -> float:
+        """Return when something changed last for one of these."""
+        return max(self._changed_at.get(name, 0.0) for name in names)
+
+    @contextmanager
+    def watched(self, told: Callable[[], object], *names: str) -> Iterator[None]:
+        """Meanwhile call `told` whenever something has changed for one of these."""
+        for name in names:
+            self._watchers.setdefault(name, {})[told] = None
+        try:
+            yield
+        finally:
+            for name in names:
+                del self._watchers[name][told]
 
     async def disturbed(self, *names: str) -> None:
         """Wait until something has changed for one of these."""
         event = trio.Event()
-        for name in names:
-            self._watchers.setdefault(name, {})[event] = None
-        try:
+        with self.watched(event.set, *names):
             await event.wait()
-        finally:
-            for name in names:
-                del self._watchers[name][event]
 
     # --- tasks
 
@@ -146,7 +162,7 @@ class Reach:
     # --- connections
 
     def line(self, a: str, b: str, kind: str, passes: Callable[[], bool]) -> Line:
-        made = Line(names=(a, b), kind=kind, passes=passes, changes=self.changes, world=self.world)
+        made = Line(names=(a, b), kind=kind, passes=passes, world=self.world, yields=not self.still)
         self.lines.append(made)
         return made
 

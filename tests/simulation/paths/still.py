@@ -2,17 +2,18 @@
 
 Most of a day is keepalives over connections that stand as they stood. Of a connection that is modelled it is known that
 they would be answered, so none is sent until something changes for either end; then they begin at a moment at which
-they might have been. The same goes for pings to relays, beacons on local networks, the broker's long polls, and looks
+they might have been. The same goes for pings to relays, beacons on local networks, the broker's long polls, looks
 whether an announcement still holds, and attempts at a relay or broker that cannot be reached: the next one comes when
-it can be again. Attempts at a better path while nothing changes come every half hour in place of every five minutes.
-Short plays leave nothing out (play.py).
+it can be again. Attempts at a better path end a while after the last change for either end or for a broker, and begin
+again with the next one. Brokers ask to be told the same again once in six hours, not once in one, and as often a node
+looks for deadlines of which it knows nothing. Short plays leave nothing out (play.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import trio
@@ -26,10 +27,13 @@ from peer.mesh.paths import WAITS, PathKeeper
 from peer.mesh.relays import control
 from peer.mesh.relays.control import RelayControl
 from peer.mesh.relays.relays import RelayLimits
+from peer.node.deadlines import LONGEST_WAIT_SECONDS
 from peer.protocol.errors import DispatchError
 from tests.simulation.paths.reach import Reach
 
-LONGEST_WAIT = 1800.0
+ATTEMPTS_AFTER = 600.0
+"""Seconds after a change in which attempts at a better path go on: a contact announces a new address within 180 s, and
+an attempt follows within five minutes."""
 
 
 class StillYamux(SafeYamux):
@@ -77,13 +81,25 @@ def installed(reach: Reach) -> Iterator[None]:
             await trio.sleep(reach.world.random.uniform(0.0, sync.LONGEST_AWAY))
         await work_at(self, work)
 
-    connect, work_at = RelayControl.run, BrokerSync._until_outdated
+    async def until_due(self: PathKeeper, device: str, attempt: int) -> None:
+        """Leave out attempts at a better path that would fail as the last ones did."""
+        names = (reach.who.get(), reach.devices[device], *reach.brokers)
+        if attempt >= len(WAITS) and trio.current_time() > reach.changed_at(*names) + ATTEMPTS_AFTER:
+            with trio.CancelScope() as unchanged, reach.watched(unchanged.cancel, *names):
+                await self._wakes[device].wait()
+                return
+            with trio.move_on_after(reach.world.random.uniform(0.0, WAITS[-1])):
+                await self._wakes[device].wait()
+            return
+        await wait_for(self, device, attempt)
+
+    connect, work_at, wait_for = RelayControl.run, BrokerSync._until_outdated, PathKeeper._until_due
     with ExitStack() as stack:
         if reach.still:
-            defaults = cast(dict[str, Any], PathKeeper.__init__.__kwdefaults__)
             stack.enter_context(mock.patch.object(RelayControl, "_keep_alive", keep_alive))
             stack.enter_context(mock.patch.object(RelayControl, "run", run))
             stack.enter_context(mock.patch.object(BrokerSync, "_until_outdated", until_outdated))
             stack.enter_context(mock.patch("peer.broker.announcing.LOOK_SECONDS", float("inf")))
-            stack.enter_context(mock.patch.dict(defaults, waits=(*WAITS, LONGEST_WAIT)))
+            stack.enter_context(mock.patch("peer.node.deadlines.LONGEST_WAIT_SECONDS", 6 * LONGEST_WAIT_SECONDS))
+            stack.enter_context(mock.patch.object(PathKeeper, "_until_due", until_due))
         yield

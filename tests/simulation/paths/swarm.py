@@ -164,6 +164,8 @@ class SimulatedSwarm(GuardedSwarm):
         self._gate, self._limits, self._yamux = gate, limits, yamux
         self._sessions: dict[ID, list[INetConn]] = {}
         self._told: list[INotifee] = []
+        self.changes = 0
+        """How many connections have begun and ended."""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -251,6 +253,7 @@ class SimulatedSwarm(GuardedSwarm):
         assert self.nursery is not None
         session.on_close = partial(self._closed, connection)
         self._sessions.setdefault(session.peer_id, []).append(connection)
+        self.changes += 1
         self.nursery.start_soon(session.start)
         await session.event_started.wait()
         for notifee in self._told:
@@ -265,6 +268,7 @@ class SimulatedSwarm(GuardedSwarm):
         left = self._sessions.get(connection.session.peer_id, [])
         if connection in left:
             left.remove(connection)
+            self.changes += 1
             if not left:
                 del self._sessions[connection.session.peer_id]
             for notifee in self._told:
