@@ -53,6 +53,13 @@ class SimulatedBroker:
         """Device → since when it is announced here without a pause."""
         self._held_back: dict[str, SealedPresence] | None = None
         self.news = trio.Event()
+        self.polled: dict[str, tuple[int, bool]] = {}
+        """Who waited for news of it until there was an answer → its state then."""
+
+    @property
+    def state(self) -> tuple[int, bool]:
+        """What changes with all that it says of announcements, but for new ones."""
+        return self.processes, self.honest
 
     @property
     def honest(self) -> bool:
@@ -166,10 +173,15 @@ class SimulatedClient:
             await reach.until(lambda: broker.for_(name))
             if wait:
                 process = broker.processes
-                with trio.move_on_after(float("inf") if reach.still else wait):
+                if reach.still and broker.polled.get(name) == broker.state:  # there is nothing that it does not know
+                    while broker.polled.get(name) == broker.state:
+                        await broker.news.wait()
+                    wait *= reach.world.random.random()
+                with trio.move_on_after(wait):
                     while broker.processes == process:
                         await broker.news.wait()
                     raise Unreachable("it has stopped", fix=NO_FIX)
+                broker.polled[name] = broker.state
             yield
             await trio.sleep(latency)
             # What was on its way to where the machine was does not come to where it is.
