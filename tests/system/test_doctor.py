@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.conftest import Pair
-from tests.system.world import Document, Person, World, connect
+from tests.system.world import Document, Person, World, connect, eventually
 
 NAMES = {
     "permissions",
@@ -58,7 +58,7 @@ def examine(person: Person, *arguments: str, inside: Sequence[str] = (), broken:
     said = person.cli("doctor", "--json", *arguments, status=broken, inside=inside)
     rows = {row["name"]: row for row in said.json["checks"]}
     for row in rows.values():
-        more = {"mechanisms", "kernel"} if row["name"] == "sandbox" else set()
+        more = {"sandbox": {"mechanisms", "kernel"}, "reachability": {"paths"}}.get(row["name"], set())
         assert set(row) - {"proven"} == {"name", "ok", "detail", "fix"} | more and row["detail"]
         # What nothing has proven yet says so, in place of an "ok" that is a guess.
         assert "proven" not in row or (row["name"], row["ok"], row["proven"]) == ("reachability", True, False), row
@@ -79,6 +79,12 @@ def test_all_is_well(patient: Person) -> None:
     assert "listening on 1 address, on this machine only; " in rows["reachability"]["detail"]
     shown = patient.cli("doctor")
     assert shown.count("ok ") == len(NAMES)
+
+
+def test_how_contacts_are_reached(patient: Person) -> None:
+    (path,) = eventually(lambda: examine(patient)["reachability"]["paths"], what="the sender's connection")
+    assert path["path"] == "direct" and path["round_trip_ms"] >= 1 and path["path_since"]
+    assert f"{path['peer']}: direct, " in patient.cli("doctor")
 
 
 def test_permissions(patient: Person) -> None:
