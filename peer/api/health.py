@@ -91,8 +91,8 @@ class Health:
         if part == "proof":
             return {"checks": await self._proofs()}
         checks: list[Document] = await self._check_brokers()
-        checks.append(await _checked("reachability", self._check_reachability))
-        checks[-1]["paths"] = paths = self._paths()
+        paths = self._paths()
+        checks.append(await _checked("reachability", lambda: self._check_reachability(paths)) | {"paths": paths})
         if checks[-1]["ok"] and not paths:
             checks[-1]["proven"] = False
         checks.append(await _checked("agent login", self._check_agent))
@@ -132,7 +132,7 @@ class Health:
     async def _require_broker(self) -> str:
         return self._node.settings.require_broker()
 
-    async def _check_reachability(self) -> str:
+    async def _check_reachability(self, connected: list[Document]) -> str:
         addresses = self._node.host.addresses()
         if not addresses:
             raise Unavailable(
@@ -146,7 +146,6 @@ class Health:
                 fix="check the firewall, then restart the daemon",
             )
         known = self._node.admission.devices
-        connected = self._paths()
         listening = f"{len(addresses)} address{'' if len(addresses) == 1 else 'es'}"
         way = _WAYS[frozenset(families)]
         relayed = sum(row["path"] == "relay" for row in connected)

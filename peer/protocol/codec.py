@@ -37,7 +37,7 @@ MAX_ITEMS = 16_384
 _UINT64 = (1 << 64) - 1
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES = (20, 21, 22)  # false, true, null
-_ATOMS = frozenset((bytes, str, bool, type(None)))
+_ATOMS = (bytes, str, bool, type(None))
 
 
 class Malformed(WithUsualFix, Invalid):
@@ -209,7 +209,7 @@ def _refuse(major: int, info: int) -> NoReturn:
 def _items(value: object, depth: int) -> int:
     """Return how many items a value is, with keys. Raises for values outside the model before cbor2 sees them: its
     encoder overflows the stack on deep nesting."""
-    if type(value) in _ATOMS or isinstance(value, bytes | str):
+    if isinstance(value, _ATOMS):
         return 1
     if isinstance(value, int):
         if not -_UINT64 - 1 <= value <= _UINT64:

@@ -31,15 +31,12 @@ class Line:
         kind: str,
         passes: Callable[[], bool],
         world: VirtualWorld,
-        yields: bool = True,
     ) -> None:
-        """`yields`: whoever sends lets other tasks run first, as with a socket."""
         self.names, self.kind = names, kind
         self._passes = passes
         self.changes = trio.lowlevel.ParkingLot()
         """Who waits for something to pass here."""
         self.world = world
-        self.yields = yields
         self.stale = False
         """Nothing comes through any more, and nobody is told: an address that is gone, a machine without power."""
         self.latency = 10 ** world.random.uniform(-3, -0.7)
@@ -118,8 +115,7 @@ class End:
 
     async def send(self, item: object) -> None:
         """Send an item. Raises Broken where this end is closed, or the other one is known to be."""
-        if self.line.yields:
-            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
         while self.other.coming > BUFFER and not (self.closed or self._over):
             self.other._room = trio.Event()
             await self.other._room.wait()

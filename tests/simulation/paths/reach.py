@@ -162,7 +162,7 @@ class Reach:
     # --- connections
 
     def line(self, a: str, b: str, kind: str, passes: Callable[[], bool]) -> Line:
-        made = Line(names=(a, b), kind=kind, passes=passes, world=self.world, yields=not self.still)
+        made = Line(names=(a, b), kind=kind, passes=passes, world=self.world)
         self.lines.append(made)
         return made
 
