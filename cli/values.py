@@ -37,9 +37,11 @@ def ends(stamp: object) -> str:
 
 
 def lasting(stamp: object) -> str:
-    """Return since when something is so: `for 3 h`, or `since` a date."""
+    """Return since when something is so: `for 3 h`, `since just now`, or `since` a date."""
     shown = when(stamp)
-    return f"for {shown.removesuffix(' ago')}" if shown.endswith(" ago") else f"since {shown}"
+    if shown.endswith(" ago"):
+        return f"for {shown.removesuffix(' ago')}"
+    return f"since {'just now' if shown == 'now' else shown}"
 
 
 def how_connected(row: Mapping[str, object]) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from cli import health
 from cli.app import App
+from cli.values import how_connected
 from tests.cli.conftest import Cli, Outcome
 from tests.cli.documents import FORBIDDEN, HOSTILE
 from tests.cli.fake_api import Asked, FakeApi
@@ -166,6 +168,14 @@ def test_the_path_of_each_connected_contact_is_shown(cli: Cli, healthy: FakeApi)
     assert "and 3 more: `dispatch contacts`" in shown
     checks = cli("doctor", "--json").document["checks"]
     assert [len(check["paths"]) for check in checks if check["name"] == "reachability"] == [11]
+
+
+def test_a_path_that_has_just_begun() -> None:
+    """Seen to fail with "since now"."""
+    row = {"path": "direct", "round_trip_ms": 2, "path_since": datetime.now(UTC).isoformat()}
+    assert how_connected(row) == "direct, 2 ms, since just now"
+    row["path_since"] = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+    assert how_connected(row) == "direct, 2 ms, for 3 h"
 
 
 def test_a_daemon_of_before_makes_all_its_checks_at_once(cli: Cli, healthy: FakeApi) -> None:
