@@ -61,8 +61,8 @@ class Ways:
         if addresses and not candidates and not relays and not near:
             raise Unavailable(
                 f"device {peer_id[-8:]} has no address that can be dialled from here",
-                fix="it must be on this network, or connect to this device; if both run on this machine, start each "
-                "daemon with `--listen /ip4/127.0.0.1/tcp/0`",
+                fix="it must be on this network, or connect to this device; two on one machine find each other if "
+                "`lan` is on for both",
             )
         await self._race(peer_id, [*near, *candidates, *relays])
         if not self._swarm.live(peer_id):

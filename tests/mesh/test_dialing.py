@@ -177,7 +177,7 @@ async def test_a_contact_cannot_have_its_victims_own_services_dialled(trap: sock
         for address in announced:
             with pytest.raises(Unavailable) as refused:
                 await victim.connect(PEER, [address])
-            assert "--listen" in refused.value.fix
+            assert "`lan`" in refused.value.fix
     with pytest.raises(BlockingIOError):
         trap.accept()
 

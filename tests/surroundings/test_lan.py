@@ -64,6 +64,28 @@ def test_two_contacts_on_one_network_need_nobody_else(tmp_path: Path, kind: str)
 
 
 @pytest.mark.root
+def test_two_people_who_share_a_machine_need_no_network(tmp_path: Path) -> None:
+    """With the `listen` that they have by default: neither dials an address of its own machine that is announced."""
+    if os.geteuid():
+        pytest.skip("network namespaces are made by root")
+    with ExitStack() as stack:
+        net = Net(tmp_path, stack, ("192.0.2.1", "192.0.2.2"), ipv6=False)
+        (machine,) = net.others
+        alice, bob = (net.person(name, tmp_path / name, machine, stack, relays=["none"]) for name in ("alice", "bob"))
+        connect(alice, bob)
+        first = alice.client.send(bob.email, "Look")["dispatch_id"]
+        alice.state_of(first, "pending")
+        for person in (alice, bob):
+            person.stop()
+        machine.ip("link del eth0")
+        for person in (alice, bob):
+            person.start()
+        second = alice.client.send(bob.email, "Look again")["dispatch_id"]
+        alice.state_of(second, "pending")
+        assert alice.path_to(bob)["path"] == bob.path_to(alice)["path"] == "direct"
+
+
+@pytest.mark.root
 @pytest.mark.long
 def test_a_relay_is_left_on_a_common_network(tmp_path: Path) -> None:
     """Two who are connected through a relay come to one network; the broker, which could tell them, is gone."""

@@ -1,4 +1,4 @@
-"""The local networks that this machine is on, and which address there is another machine's. Sends nothing."""
+"""The local networks that this machine is on, loopback among them, and which addresses there count. Sends nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from sandbox.network.addresses import is_public
 MAX_LINKS: Final = 16
 """Addresses that a machine announces itself from; one with many containers has hundreds of interfaces."""
 _LINK_LOCAL: Final = IPv6Network("fe80::/10")
+_LOOPBACK: Final = ("127.0.0.1", IPv4Network("127.0.0.1/32"))
+"""Where people who share this machine find each other: no system lets packets of loopback in from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,18 @@ class Link:
         """AF_INET or AF_INET6."""
         return socket.AF_INET6 if self.network.version == 6 else socket.AF_INET
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether this is loopback, where others are other nodes of this machine and have the same address."""
+        return self.network == _LOOPBACK[1]
+
     def holds(self, ip: str) -> bool:
-        """Return whether an address without a zone is another machine's on this network, and not of the internet."""
+        """Return whether an address without a zone is another node's on this network, and not of the internet."""
         try:
             address = ipaddress.ip_address(ip)
         except ValueError:
             return False
-        return address in self.network and ip != self.address and not is_public(address)
+        return address in self.network and not is_public(address) and (ip != self.address or self.is_loopback)
 
     def to(self, ip: str, port: int) -> tuple[Any, ...]:
         """Return an address of this network as sockets want it."""
@@ -61,11 +68,14 @@ def links(
 ) -> tuple[Link, ...]:
     """Return the links among interfaces: index, (address, netmask) and flags by name. Of each, one of either family.
 
-    No loopback, no tunnels, no addresses of the internet; at most MAX_LINKS.
+    No tunnels, no addresses of the internet; at most MAX_LINKS. Loopback counts, also without the flag of multicast:
+    Linux does not set it there, and sends multicast all the same.
     """
     found: dict[tuple[int, int], Link] = {}
     for name, index in sorted(indexes.items(), key=lambda item: item[1]):
         has = set(flags.get(name, ()))
+        if {"up", "loopback"} <= has and any(address == _LOOPBACK[0] for address, _ in addresses.get(name, ())):
+            found.setdefault((index, 4), Link(index, *_LOOPBACK))
         if not {"up", "multicast"} <= has or has & {"loopback", "pointopoint"}:
             continue
         for address, netmask in addresses.get(name, ()):

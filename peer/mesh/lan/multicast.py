@@ -64,7 +64,10 @@ class Multicast:
         await self._socket.sendmsg([packet], ancillary, 0, (GROUP_IPV6, PORT, 0, self._link.index))
 
     async def receive(self) -> tuple[bytes, str]:
-        """Return the next packet from another machine of this link, sent from the port of mDNS. Raises OSError."""
+        """Return the next packet from another node on this link, sent from the port of mDNS. Raises OSError.
+
+        On loopback our own come too: there a socket hears itself.
+        """
         while True:
             await self._breathe()
             packet, source = await self._socket.recvfrom(MAX_PACKET + 1)
@@ -90,7 +93,8 @@ def _join_ipv4(plain: socket.socket, link: Link) -> None:
     if sys.platform == "linux":
         plain.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
     plain.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
-    plain.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+    # macOS sends packets on loopback in no other way than by looping them. Linux sends them there either way, once.
+    plain.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, int(link.is_loopback))
     sender = struct.pack(_WITH_INTERFACE, bytes(4), own, link.index)
     plain.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, sender)
     member = struct.pack(_WITH_INTERFACE, group, own, link.index)

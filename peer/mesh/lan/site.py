@@ -203,6 +203,8 @@ class Site:
     async def _hear(self) -> None:
         while True:
             packet, ip = await self._air.receive()
+            if any(packet == epoch.packet for epoch in self._epochs):
+                continue  # our own: on loopback a socket hears itself
             if packets.concerns_us(packet) and self._may_read():
                 match packets.read(packet):
                     case Asked():

@@ -578,6 +578,20 @@ async def test_a_thousand_beacons_of_strangers_are_few_comparisons() -> None:
         assert len(alice.lan._sightings._judged) <= 100
 
 
+async def test_a_beacon_that_comes_back_as_on_loopback_is_not_compared() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice):
+        await beacon_of(wire, alice)
+        for ip, packet in list(wire.sent):
+            wire.on[alice.ip].send_nowait((packet, ip))
+        await until(lambda: not wire.on[alice.ip].statistics().current_buffer_used)
+        assert not alice.lan._sightings._judged
+        wire.send("127.0.1.9", packets.beacon("other", 9, os.urandom(16), lan.padded([])))
+        await until(lambda: len(alice.lan._sightings._judged) == 1)
+
+
 async def test_a_thousand_packets_of_strangers_are_few_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire()
     alice, bob = device(wire, 1), device(wire, 2)

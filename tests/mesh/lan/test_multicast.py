@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from peer.mesh.lan import multicast, packets
+from peer.mesh.lan import links, multicast, packets
 from peer.mesh.lan.links import Link
 from peer.mesh.lan.multicast import Multicast
 from tests.conftest import HANG
@@ -50,6 +50,26 @@ async def test_packets_of_the_link_come_with_their_address() -> None:
                 assert await air.receive() == (b"right", "127.0.0.9")
     finally:
         air.close()
+
+
+async def test_on_loopback_packets_of_this_machine_come_once() -> None:
+    (link,) = [each for each in links.here() if each.is_loopback]
+    try:
+        one, two = Multicast(link), Multicast(link)
+    except OSError as error:
+        pytest.skip(f"no multicast here: {error.strerror}")
+    try:
+        await one.send(b"first")
+        await one.send(b"second")
+        with trio.fail_after(HANG):
+            for air in (one, two):
+                assert [await air.receive(), await air.receive()] == [
+                    (b"first", link.address),
+                    (b"second", link.address),
+                ]
+    finally:
+        one.close()
+        two.close()
 
 
 async def test_two_programs_of_this_machine_share_the_port() -> None:

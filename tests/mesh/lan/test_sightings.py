@@ -141,6 +141,7 @@ def test_each_interface_has_a_link_of_either_family() -> None:
         {"lo": ("up", "loopback", "running", "multicast"), "eth0": UP, "wlan0": UP},
     )
     assert found == (
+        Link(1, "127.0.0.1", ipaddress.ip_network("127.0.0.1/32")),
         LINK,
         Link(2, "fe80::5", ipaddress.ip_network("fe80::/10")),
         Link(3, "10.0.0.2", ipaddress.ip_network("10.0.0.0/16")),
@@ -157,12 +158,15 @@ def test_each_interface_has_a_link_of_either_family() -> None:
         (("192.168.1.2", "255.255.255.0"), ("up", "broadcast")),
         (("10.8.0.2", "255.255.255.0"), ("up", "pointopoint", "multicast")),
         (("127.0.0.1", "255.0.0.0"), UP),
+        (("127.0.0.1", "255.0.0.0"), ("loopback", "multicast")),
+        (("127.0.0.2", "255.0.0.0"), ("up", "loopback")),
+        (("10.0.0.1", "255.255.255.0"), ("up", "loopback", "multicast")),
     ],
 )
 def test_where_there_is_no_local_network_there_is_no_link(
     address: tuple[str, str | None], flags: tuple[str, ...]
 ) -> None:
-    """The internet's addresses, single ones, what is down, without multicast, a tunnel or this machine alone."""
+    """The internet's addresses, single ones, what is down, without multicast, a tunnel, what is no loopback."""
     assert links.links({"x": 1}, {"x": [address]}, {"x": flags}) == ()
     assert links.links({"x": 1}, {}, {}) == ()
 
@@ -192,5 +196,8 @@ def test_this_machine_loopback_the_internet_and_nonsense_are_not_held() -> None:
     assert local.holds("fe80::6") and not local.holds("fe80::5") and not local.holds("fd00::6")
 
 
-def test_here_there_is_no_loopback() -> None:
-    assert not any(ipaddress.ip_address(link.address).is_loopback for link in links.here())
+def test_on_loopback_everybody_has_the_same_address() -> None:
+    (loopback,) = [link for link in links.here() if link.is_loopback]
+    assert loopback.holds("127.0.0.1")
+    for ip in ("127.0.0.2", "::1", "192.168.1.2", "0.0.0.0"):
+        assert not loopback.holds(ip)
