@@ -111,6 +111,15 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
             app.out.line(
                 f"no mail was sent to {string(row.get('to'))}: give them {string(row.get('page'))}", style="yellow"
             )
+    for row in document["sent"]:
+        if row.get("progress") == "other_key":
+            app.out.line(
+                f"{string(row.get('to'))} answered under another root key than the one you know", style="yellow"
+            )
+            app.out.note(
+                f"ask them in person or by phone whether they made a new one; if they did: "
+                f"`dispatch trust forget-key {string(row.get('to'))}`"
+            )
     for row in document["received"]:
         if row.get("unknown_fields"):
             app.out.line(f"{string(row.get('token'))}: {unknown_fields(row['unknown_fields'])}", style="yellow")
@@ -138,6 +147,7 @@ def _progress(row: Document) -> str:
         "not_mailed": "not mailed",
         "mailed": "handed to the mail server",
         "fetched": f"received by their device {when(row.get('fetched'))}",
+        "other_key": "answered under another key",
     }
     return words.get(str(row.get("progress")), string(row.get("progress") or row.get("status")))
 

@@ -9,11 +9,13 @@ from cli.base import DispatchCommand, DispatchGroup, limit_option, pass_app
 from cli.completion import everyone, inviters
 from cli.display import scope_line, scope_pairs, show_histories, show_network
 from cli.listing import note_of_more
-from cli.output import string
+from cli.output import interactive, string
+from cli.prompts import confirm
 from cli.scope_options import MB, confirm_by_proxy, confirm_unverified, given_scope, powerful_grants, scope_options
 from cli.values import how_connected, when
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
+from peer.protocol.errors import Conflict
 
 
 @click.group(
@@ -61,6 +63,10 @@ def contacts(ctx: click.Context, limit: int | None, before: str | None) -> None:
             [[string(row.get("peer")), string(each)] for each, row in typed.items()],
             wraps="address",
             empty="",
+        )
+    for peer in dict.fromkeys(string(row.get("peer")) for row in document["trust"] if row.get("key_forgotten")):
+        app.out.line(
+            f"key forgotten: {peer} (to take the new one: `dispatch invite {peer}`, or answer their invitation)"
         )
     if blocked := document.get("blocked"):
         app.out.line(f"blocked: {string(blocked)} (to undo it: `dispatch unblock PEER`)")
@@ -220,6 +226,43 @@ def revoke(app: App, peer: str) -> None:
             "the daemon is not running: the revocation is stored, and applies before the daemon does anything else"
         )
     _show_done(app, document, f"revoked: {peer} may no longer dispatch to you")
+
+
+@trust.command(
+    "forget-key",
+    short_help="Take a new key from PEER, who lost the old one.",
+    example="dispatch trust forget-key bob@example.org",
+)
+@click.argument("peer", shell_complete=everyone)
+@click.option("--undo", is_flag=True, help="Believe the key again that you forgot. What ended stays ended.")
+@click.option("--yes", is_flag=True, help="Forget it without asking.")
+@pass_app
+def forget_key(app: App, peer: str, undo: bool, yes: bool) -> None:
+    """Forget the root key by which you know PEER, who lost every device that had it.
+
+    Ends every permission between the two of you, and what is under way. Dispatches and receipts stay. PEER's next
+    answer or invitation that you take brings the new key; compare its fingerprint. Do it only if you know from PEER, in
+    person or by phone, that they have a new one: whoever reads their mail could otherwise take their place.
+    """
+    if undo:
+        document = app.ask(lambda client: client.believe_key_again(peer))
+        _show_done(app, document, f"{string(document['peer'])} is known by the same key as before")
+        return
+    if not yes:
+        if app.out.json or not interactive():
+            raise Conflict(
+                f"this ends everything between you and {peer}",
+                fix="ask them in person or by phone whether they have a new key, then run it again with --yes",
+            )
+        app.out.line("This ends every permission between the two of you, and what is under way.")
+        if not confirm(f"Did {peer} tell you in person or by phone that they have a new key?"):
+            app.out.line("nothing was changed")
+            return
+    document = app.ask(lambda client: client.forget_key(peer))
+    who = string(document["peer"])
+    _show_done(app, document, f"forgotten: nothing under the old key of {who} is accepted any more")
+    if not app.out.json:
+        app.out.note(f"to take the new one: `dispatch invite {who}`, or answer their invitation")
 
 
 def _show_done(app: App, document: Document, words: str) -> None:

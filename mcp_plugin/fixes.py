@@ -88,7 +88,7 @@ TERMINAL: Final = frozenset(
         "approve",
         "deny",
     }
-) | {"accept-invitation"}
+) | {"accept-invitation", "trust forget-key"}
 """Commands that are the person's alone: no tool does them, or not without the person's own word."""
 
 

@@ -87,6 +87,8 @@ def application(node: Node, token: str, flow: SignInFlow | None = None) -> ASGIA
             Route("/v1/trust/{peer}/pause", as_json(routes.pause), methods=["POST"]),
             Route("/v1/trust/{peer}/resume", as_json(routes.resume), methods=["POST"]),
             Route("/v1/trust/{peer}/revoke", as_json(routes.revoke), methods=["POST"]),
+            Route("/v1/trust/{peer}/key", as_json(routes.forget_key), methods=["DELETE"]),
+            Route("/v1/trust/{peer}/key", as_json(routes.believe_key_again), methods=["POST"]),
             Route("/v1/dispatches", as_json(routes.dispatches)),
             Route("/v1/dispatches", as_json(routes.send), methods=["POST"]),
             Route("/v1/dispatches/{id}", as_json(routes.dispatch)),
@@ -189,6 +191,12 @@ class _Routes:
 
     async def revoke(self, request: Request) -> Reply:
         return await self._node.trust.revoke(request.path_params["peer"])
+
+    async def forget_key(self, request: Request) -> Reply:
+        return await self._node.trust.forget_key(request.path_params["peer"])
+
+    async def believe_key_again(self, request: Request) -> Reply:
+        return await self._node.trust.believe_key_again(request.path_params["peer"])
 
     async def send(self, request: Request) -> Reply:
         return await self._node.sending.send(await body_of(request, SendRequest))

@@ -149,6 +149,14 @@ class Routes(ABC, Generic[D]):
         """Return {status, trust_link_id}."""
         return self._ask("POST", f"/v1/trust/{_segment(peer)}/revoke")
 
+    def forget_key(self, peer: str) -> D:
+        """Believe a contact's root key no longer, which ends all edges with them; return {status, peer}."""
+        return self._ask("DELETE", f"/v1/trust/{_segment(peer)}/key")
+
+    def believe_key_again(self, peer: str) -> D:
+        """Undo `forget_key`, unless a new key has taken its place; return {status, peer}."""
+        return self._ask("POST", f"/v1/trust/{_segment(peer)}/key")
+
     def send(
         self,
         recipient: str,

@@ -314,6 +314,19 @@ class TrustService:
         edge = await self._journal.step(lambda tx: granting.revoke(tx, user_id))
         return {"status": edge.status, "trust_link_id": edge.edge_id}
 
+    async def forget_key(self, peer: str) -> Document:
+        """Believe a contact's root key no longer: {status, peer}. Raises NotFound, Conflict."""
+        user_id = await self._user_named(peer)
+        await self._journal.step(lambda tx: granting.forget_key(tx, user_id))
+        self._brokers.reconnect()  # an answer under the new key, which was refused before, is brought again
+        return {"status": "forgotten", "peer": user_id}
+
+    async def believe_key_again(self, peer: str) -> Document:
+        """Undo `forget_key`: {status, peer}. Raises NotFound, Conflict."""
+        user_id = await self._user_named(peer)
+        await self._journal.step(lambda tx: granting.believe_key_again(tx, user_id))
+        return {"status": "known", "peer": user_id}
+
     # --- internal
 
     async def _user_named(self, name: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, NotFound
-from peer.protocol.signing import Signed
-from peer.protocol.statements import EdgeChange, Revocation
+from peer.protocol.signing import Signed, open_as
+from peer.protocol.statements import DeviceSet, EdgeChange, Revocation
 from peer.steps import invitation_answers, receiving, sending
 from peer.steps.effects import PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction
@@ -66,10 +66,8 @@ def rules_that_would_act(db: sqlite3.Connection, edge: rows.Edge, scope: scopes.
 
 def set_alias(tx: Transaction, user_id: str, alias: str) -> None:
     """Give a contact a local name. Raises NotFound, Conflict when another contact has it."""
-    known = contacts.every(tx.db)
-    if user_id not in {contact.user_id for contact in known}:
-        raise NotFound(f"{user_id} is not a contact of yours", fix=_who_may_be_meant(tx.db, user_id))
-    for contact in known:
+    _contact(tx.db, user_id)
+    for contact in contacts.every(tx.db):
         if alias and contact.user_id != user_id and aliases.key(contact.alias) == aliases.key(alias):
             raise Conflict(f"{contact.user_id} already has the alias {contact.alias}", fix="choose another name")
     contacts.set_alias(tx.db, user_id, alias)
@@ -187,6 +185,49 @@ def unblock(tx: Transaction, user_id: str) -> None:
         raise NotFound(f"{user_id} is not blocked", fix="see who is: `dispatch contacts`")
     contacts.unblock(tx.db, user_id)
     tx.note(PeopleChanged())
+
+
+def forget_key(tx: Transaction, user_id: str) -> None:
+    """Believe a contact's root key no longer: end all edges with them and forget their devices.
+
+    The next invitation or answer of theirs that this person takes brings the new key. Nothing is sent to the old
+    devices, not even the revocation: whoever has them may not be the contact. Raises NotFound, Conflict.
+    """
+    contact = _contact(tx.db, user_id)
+    if contact.forgotten:
+        raise Conflict(
+            f"you have already forgotten the key of {user_id}",
+            fix=f"to take the new one: `dispatch invite {user_id}`, or answer their invitation",
+        )
+    granted = edges.current(tx.db, user_id, "incoming")
+    if granted is not None and granted.status in edges.OPEN:
+        revoke(tx, user_id)
+    for edge in edges.every(tx.db):
+        if (edge.direction, edge.user_id) == ("outgoing", user_id) and edge.status in edges.OPEN:
+            edges.set_status(tx.db, edge.edge_id, "revoked", tx.now)
+            sending.on_edge_ended(tx, edge.edge_id)
+    for device in contacts.devices(tx.db, user_id):
+        outbox.purge_device(tx.db, device.device)
+    contacts.forget_key(tx.db, user_id, tx.now)
+    tx.note(PeopleChanged())
+
+
+def believe_key_again(tx: Transaction, user_id: str) -> None:
+    """Undo `forget_key`, unless a new key has taken its place; what it ended stays ended. Raises NotFound, Conflict."""
+    contact = _contact(tx.db, user_id)
+    if not contact.forgotten:
+        raise Conflict(f"the key of {user_id} that you know is not forgotten", fix="see `dispatch contacts`")
+    contacts.believe_key_again(tx.db, user_id)
+    device_set, _ = open_as(DeviceSet, contact.device_set)
+    contacts.pin(tx.db, device_set, contact.device_set, verified=False, now=tx.now)
+    tx.note(PeopleChanged())
+
+
+def _contact(db: sqlite3.Connection, user_id: str) -> rows.Contact:
+    contact = contacts.get(db, user_id)
+    if contact is None:
+        raise NotFound(f"{user_id} is not a contact of yours", fix=_who_may_be_meant(db, user_id))
+    return contact
 
 
 def on_edge_change(tx: Transaction, signed: Signed) -> Acknowledgement:

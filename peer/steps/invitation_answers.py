@@ -10,13 +10,13 @@ import sqlite3
 from collections.abc import Mapping
 
 from peer.protocol import codec
-from peer.protocol.acknowledgements import Acknowledgement
+from peer.protocol.acknowledgements import Acknowledgement, acknowledgement_of
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.sealing import seal
 from peer.protocol.signing import Signed, open_as, open_statement
 from peer.protocol.statements import Acceptance, Confirmation, Decline, DeviceSet, EdgeChange, Invitation
 from peer.steps import inviting, memberships
-from peer.steps.effects import BrokerWriteQueued, PeopleChanged
+from peer.steps.effects import BrokerWriteQueued, InvitationsChanged, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import edges, invitations, rows
 from peer.trust import edge_lifecycle, invitation_address, invitation_lifecycle, scopes
@@ -59,6 +59,7 @@ def accept(
     invitation, signed = open_as(Invitation, row.raw)
     device_set, device_set_signed = inviting.open_device_set(invitation.device_set, invitation)
     now = tx.now
+    memberships.check_key(tx.db, device_set)  # before the edges: those of the old key are not what is asked for
     existing = edges.current(tx.db, invitation.issuer_user, "incoming")
     if existing is not None and existing.status in edges.OPEN:
         raise Conflict(
@@ -195,7 +196,13 @@ def _accepted(
         ):
             raise Forbidden("the acceptance does not prove that its sender had the address you shared", fix=NO_FIX)
         verified = True
-    memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=verified)
+    try:
+        memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=verified)
+    except memberships.OtherKey as error:
+        # Recorded, not only refused: the person who waits for this answer is to hear of it.
+        invitations.set_other_key(tx.db, row.token)
+        tx.note(InvitationsChanged())
+        return acknowledgement_of(error)
     edges.add(
         tx.db,
         rows.Edge(

@@ -18,20 +18,22 @@ from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, memberships, outbox, rows
 
 
+class OtherKey(Forbidden):
+    """The device-set is under another root key than the one that is pinned for its user."""
+
+
 def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, verified: bool) -> None:
     """Pin a user's root key and devices from the device-set that `issuer`, a device of theirs, sent.
 
-    Raises Forbidden if another root is pinned, or if `issuer` is then not a device of the user; Conflict for two
-    memberships of one device with the same counter.
+    Raises OtherKey before anything is written if another root is pinned that this person has not forgotten; Forbidden
+    for a root that they forgot, or if `issuer` is then not a device of the user; Conflict for two memberships of one
+    device with the same counter.
     """
     user_id = device_set.issuer_user
+    check_key(tx.db, device_set)
     known = contacts.get(tx.db, user_id)
     if known is not None and known.root != device_set.root:
-        raise Forbidden(
-            f"{user_id} now has a different root key from the one you know",
-            fix=f"ask {user_id} in person or by phone whether they made a new one; until you know, "
-            "nothing from them is accepted",
-        )
+        contacts.replace_key(tx.db, device_set, signed.raw)
     for entry in device_set.devices:
         membership, _ = open_as(Membership, entry.membership)
         _keep(tx.db, membership, entry.membership)
@@ -39,6 +41,30 @@ def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, 
     pinned = contacts.device(tx.db, issuer)
     if pinned is None or pinned.user_id != user_id:
         raise Forbidden(f"the device that signed is no longer one of {user_id}'s devices", fix="do not trust it")
+
+
+def check_key(db: sqlite3.Connection, device_set: DeviceSet) -> None:
+    """Raise OtherKey or Forbidden unless the root key of a device-set may be its user's, as far as is known here."""
+    user_id = device_set.issuer_user
+    known = contacts.get(db, user_id)
+    if known is None:
+        return
+    if known.root != device_set.root and not known.forgotten:
+        raise OtherKey(
+            f"{user_id} now has a different root key from the one you know",
+            fix=f"ask {user_id} in person or by phone whether they made a new one; until you know, nothing from them "
+            f"is accepted; if they did: `dispatch trust forget-key {user_id}`",
+        )
+    if known.root == device_set.root and known.forgotten:
+        raise Forbidden(
+            f"this is the root key of {user_id} that you forgot",
+            fix=f"ask {user_id} in person or by phone; if it is theirs after all: "
+            f"`dispatch trust forget-key {user_id} --undo`",
+        )
+    if device_set.root in contacts.former_device_sets(db, user_id):
+        raise Forbidden(
+            f"this is an older root key of {user_id}, which you forgot", fix=f"ask {user_id} to sign in anew"
+        )
 
 
 def on_membership(tx: Transaction, signed: Signed) -> Acknowledgement:

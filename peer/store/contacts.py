@@ -74,6 +74,35 @@ def pin(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes, *, verified: 
         )
 
 
+def forget_key(db: sqlite3.Connection, user_id: str, now: int) -> None:
+    """Mark the pinned root key as one that is not believed any more, and remove all devices under it."""
+    db.execute("UPDATE contacts SET forgotten = ? WHERE user_id = ?", (now, user_id))
+    db.execute("DELETE FROM contact_devices WHERE user_id = ?", (user_id,))
+
+
+def believe_key_again(db: sqlite3.Connection, user_id: str) -> None:
+    """Undo `forget_key` but for the devices; the caller pins the device-set anew."""
+    db.execute("UPDATE contacts SET forgotten = 0 WHERE user_id = ?", (user_id,))
+
+
+def replace_key(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes) -> None:
+    """Put the root key of a device-set in place of a forgotten one, which is kept; the caller pins the device-set."""
+    db.execute(
+        "INSERT INTO former_keys SELECT user_id, root, device_set, forgotten FROM contacts WHERE user_id = ?",
+        (device_set.issuer_user,),
+    )
+    db.execute(
+        "UPDATE contacts SET root = ?, device_set = ?, epoch = ?, verified = 0, forgotten = 0 WHERE user_id = ?",
+        (device_set.root, raw, device_set.epoch, device_set.issuer_user),
+    )
+
+
+def former_device_sets(db: sqlite3.Connection, user_id: str) -> dict[bytes, bytes]:
+    """Return {root key: signed device-set} of a contact's keys that others have replaced."""
+    rows = db.execute("SELECT root, device_set FROM former_keys WHERE user_id = ? ORDER BY forgotten", (user_id,))
+    return {bytes(root): bytes(device_set) for root, device_set in rows}
+
+
 def drop_device(db: sqlite3.Connection, device_id: str) -> None:
     """Remove a device from its contact."""
     db.execute("DELETE FROM contact_devices WHERE device = ?", (device_id,))

@@ -113,6 +113,11 @@ def set_fetched(db: sqlite3.Connection, token: str, at: int) -> None:
     db.execute("UPDATE invitations SET fetched = ? WHERE token = ?", (at, token))
 
 
+def set_other_key(db: sqlite3.Connection, token: str) -> None:
+    """Record that a sent invitation was answered under another root key than the pinned one."""
+    db.execute("UPDATE invitations SET other_key = 1 WHERE token = ?", (token,))
+
+
 def set_secret(db: sqlite3.Connection, token: str, secret: bytes) -> None:
     """Store the secret of a received invitation that was opened by its address, after the digest was checked."""
     db.execute("UPDATE invitations SET secret = ?, verified = 1 WHERE token = ?", (secret, token))

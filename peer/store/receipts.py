@@ -7,7 +7,7 @@ import sqlite3
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.signing import open_as
-from peer.protocol.statements import Result
+from peer.protocol.statements import DeviceSet, Result
 from peer.store import connection, contacts, dispatches, landing_reports, trace
 from peer.trust.receipts import Receipt
 
@@ -22,9 +22,7 @@ def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Re
         raise NotFound(f"no dispatch {dispatch_id}")
     if not row.result:
         raise Conflict(f"there is no receipt yet: this dispatch is {row.state}", fix="wait for its result")
-    contact = contacts.get(db, row.peer)
-    if contact is None:
-        raise NotFound(f"{row.peer} is no longer a contact")
+    theirs = _device_set_of(db, row.peer, row.device)
     result, _ = open_as(Result, row.result)
     batches = trace.batches(db, dispatch_id, result.attempt)
     told = landing_reports.get(db, dispatch_id)
@@ -35,9 +33,20 @@ def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Re
         events=tuple(batches) if len(batches) == result.count else (),
         result=row.result,
         landing=told.raw if told is not None else b"",
-        sender=my_device_set if mine_first else contact.device_set,
-        recipient=contact.device_set if mine_first else my_device_set,
+        sender=my_device_set if mine_first else theirs,
+        recipient=theirs if mine_first else my_device_set,
     )
+
+
+def _device_set_of(db: sqlite3.Connection, user_id: str, device: str) -> bytes:
+    """Return the device-set that a contact had with this device: under the pinned key, or one that was forgotten."""
+    contact = contacts.get(db, user_id)
+    if contact is None:
+        raise NotFound(f"{user_id} is no longer a contact")
+    for raw in contacts.former_device_sets(db, user_id).values():
+        if device in {entry.device for entry in open_as(DeviceSet, raw)[0].devices}:
+            return raw
+    return contact.device_set
 
 
 def open_receipt(folder: StateFolder, my_device_set: bytes, dispatch_id: str) -> Receipt:

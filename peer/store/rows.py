@@ -44,7 +44,10 @@ def _maker(kind: Any, columns: tuple[str, ...]) -> Callable[[sqlite3.Row], Any]:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A pinned user: root key (32 bytes) and the signed device-set with the highest epoch."""
+    """A pinned user: root key (32 bytes) and the signed device-set with the highest epoch.
+
+    `forgotten`: when (ms) this person stopped believing that key, 0 if they did not.
+    """
 
     user_id: str
     root: bytes
@@ -53,6 +56,7 @@ class Contact:
     verified: int
     alias: str
     created: int
+    forgotten: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,8 @@ class Invitation:
     """An invitation sent or received; `token` is its id, `broker` the URL of the one where it was posted.
 
     Of a sent one, `emailed` is 1 once a mail server took its mail, and `fetched` when (ms) a device of the invited
-    person first fetched it, 0 before that.
+    person first fetched it, 0 before that; `other_key` is 1 if it was answered under another root key than the pinned
+    one.
     """
 
     token: str
@@ -144,6 +149,7 @@ class Invitation:
     expires: int
     broker: str
     fetched: int = 0
+    other_key: int = 0
 
 
 @dataclass(frozen=True, slots=True)

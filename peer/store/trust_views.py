@@ -66,7 +66,8 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         "status": edge_lifecycle.current(edge.status, expires=expires, now=live.now),
         "peer_online": path is not None,
         "can_edit_scopes": incoming and edge.status in edges.OPEN,
-        "verified": bool(contact and contact.verified),
+        "verified": bool(contact and contact.verified and not contact.forgotten),
+        "key_forgotten": rfc3339(contact.forgotten) if contact and contact.forgotten else None,
         **path_document(path),
         "blocked": contacts.is_blocked(db, edge.user_id),
         "created": rfc3339(edge.created),
@@ -153,9 +154,11 @@ def invitation_rows(
 
 
 def _progress(row: rows.Invitation, status: str) -> str:
-    """Return how far a sent invitation is: `not_mailed`, `mailed`, `fetched`, or how it ended."""
+    """Return how far a sent invitation is: `not_mailed`, `mailed`, `fetched`, `other_key`, or how it ended."""
     if status != "open":
         return status
+    if row.other_key:
+        return "other_key"
     if row.fetched:
         return "fetched"
     return "mailed" if row.emailed else "not_mailed"

@@ -1666,7 +1666,7 @@ PERSON: Final[tuple[Row, ...]] = (
         whose="the person",
         limit=PER_ACT,
         unit="for each invitation or block of theirs",
-        held_in=("peer.store/contacts", "peer.store/edges", "peer.store/blocked"),
+        held_in=("peer.store/contacts", "peer.store/former_keys", "peer.store/edges", "peer.store/blocked"),
         test="tests/steps/test_inviting.py::test_one_open_invitation_a_person_and_none_to_oneself",
     ),
     Row(

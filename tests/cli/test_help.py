@@ -29,7 +29,7 @@ PROMISED_BELOW = {
     "invitations": ["withdraw"],
     "plugin": ["install", "uninstall"],
     "service": ["install", "status", "uninstall"],
-    "trust": ["edit", "pause", "resume", "revoke", "show"],
+    "trust": ["edit", "forget-key", "pause", "resume", "revoke", "show"],
 }
 
 SCOPE = (

@@ -33,6 +33,7 @@ DAEMON = {
     "trust pause": ["trust", "pause", "bob@example.org"],
     "trust resume": ["trust", "resume", "bob@example.org"],
     "trust revoke": ["trust", "revoke", "bob@example.org"],
+    "trust forget-key": ["trust", "forget-key", "bob@example.org", "--yes"],
     "send": ["send", "bob@example.org", "Do it"],
     "sent": ["sent"],
     "inbox": ["inbox"],

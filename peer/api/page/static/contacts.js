@@ -27,6 +27,7 @@ const path = (row) =>
   row.path ? h("span.hint", {}, `since ${moment(row.path_since)}, ${row.round_trip_ms} ms there and back`) : null;
 
 const verified = (row) =>
+  row.key_forgotten ? h("span.badge", { "data-kind": "care" }, "key forgotten") :
   row.verified ? h("span.badge", { "data-kind": "good" }, "verified") : h("span.badge", { "data-kind": "care" }, "not verified");
 
 function summary(row) {

@@ -9,6 +9,7 @@ import { line, whole } from "./text.js";
 
 const PROGRESS = {
   not_mailed: "no mail was sent", mailed: "handed to the mail server", fetched: "arrived on their device",
+  other_key: "answered under another key than the one you know; to take it, once you have asked them in person or by phone: dispatch trust forget-key, in a terminal",
   accepted: "accepted", declined: "declined", withdrawn: "withdrawn", expired: "expired",
 };
 
