@@ -148,7 +148,7 @@ def release(*, email: str, data: Path, database: str, yes: bool, as_json: bool) 
     click.echo(
         f"released: {_number(len(known.devices), 'device')} signed out, "
         f"{_number(len(withdrawn), 'open invitation')} withdrawn. The next sign-in that is proven by mail owns the "
-        "address. Contacts refuse the new key, since they know the old one."
+        "address. Contacts refuse the new key, since they know the old one, until they run `dispatch trust forget-key`."
     )
 
 

@@ -344,6 +344,8 @@ class BrokerSync:
     async def _on_received(self, item: BrokerInvitation) -> None:
         def step(tx: Transaction) -> None:
             known = invitations.get(tx.db, item.token)
+            if known is None and item.status in ("accepted", "declined"):
+                return  # another device of this user answered it, maybe one that is lost
             row = inviting.on_invitation(tx, item.statement, broker=self.url)
             if row is None:
                 return

@@ -77,6 +77,10 @@ def test_a_contact_takes_the_new_key_once_the_old_one_is_forgotten_by_hand(world
     again.state_of(came, "pending")
     assert alice.refused("trust", "forget-key", bob.email, "--undo")["code"] == 409
 
+    invited = alice.client.invite(bob.email)
+    received = eventually(lambda: again.client.invitations(ended=True)["received"], what="Alice's invitation")
+    assert [row["token"] for row in received] == [invited["token"]], "what the lost device answered is not asked again"
+
 
 def test_an_answer_under_the_new_key_is_shown_to_who_invited_and_taken_after_that(world: World) -> None:
     """Seen to fail without the brokers' being asked again: the answer had come, and was refused, before."""
