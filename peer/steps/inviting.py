@@ -67,7 +67,9 @@ def invite(tx: Transaction, user_id: str, *, broker: str = "", at: Sequence[str]
     edge = edges.current(tx.db, user_id, "outgoing")
     if edge is not None and edge.status in ("active", "paused"):
         raise Conflict(
-            f"{user_id} has already granted you a trust edge", fix=f"send them a task: `dispatch send {user_id} '…'`"
+            f"{user_id} has already granted you a trust edge",
+            fix=f"send them a task: `dispatch send {user_id} '…'`; if they lost every device and have a new key: "
+            f"`dispatch trust forget-key {user_id}`, then invite them again",
         )
     now = tx.now
     if (known := invitations.open_to(tx.db, user_id, now, at)) is not None:
