@@ -234,7 +234,7 @@ def revoke(app: App, peer: str) -> None:
     example="dispatch trust forget-key bob@example.org",
 )
 @click.argument("peer", shell_complete=everyone)
-@click.option("--undo", is_flag=True, help="Believe the key again that you forgot. What ended stays ended.")
+@click.option("--undo", is_flag=True, help="Believe the key again that you forgot. What PEER may do here stays ended.")
 @click.option("--yes", is_flag=True, help="Forget it without asking.")
 @pass_app
 def forget_key(app: App, peer: str, undo: bool, yes: bool) -> None:
@@ -246,7 +246,11 @@ def forget_key(app: App, peer: str, undo: bool, yes: bool) -> None:
     """
     if undo:
         document = app.ask(lambda client: client.believe_key_again(peer))
-        _show_done(app, document, f"{string(document['peer'])} is known by the same key as before")
+        _show_done(
+            app,
+            document,
+            f"{string(document['peer'])} is known by the same key as before; what they may do here stays ended",
+        )
         return
     if not yes:
         if app.out.json or not interactive():

@@ -9,8 +9,8 @@ from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, NotFound
 from peer.protocol.signing import Signed, open_as
 from peer.protocol.statements import DeviceSet, EdgeChange, Revocation
-from peer.steps import invitation_answers, receiving, sending
-from peer.steps.effects import PeopleChanged, StopRunsOfEdge
+from peer.steps import invitation_answers, inviting, receiving, sending
+from peer.steps.effects import InvitationsChanged, PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows
 from peer.trust import aliases, edge_lifecycle, scopes
@@ -191,7 +191,8 @@ def forget_key(tx: Transaction, user_id: str) -> None:
     """Believe a contact's root key no longer: end all edges with them and forget their devices.
 
     The next invitation or answer of theirs that this person takes brings the new key. Nothing is sent to the old
-    devices, not even the revocation: whoever has them may not be the contact. Raises NotFound, Conflict.
+    devices, not even the revocation: whoever has them may not be the contact. Open invitations that they may have seen
+    are withdrawn, with the secret that would verify an answer. Raises NotFound, Conflict.
     """
     contact = _contact(tx.db, user_id)
     if contact.forgotten:
@@ -199,27 +200,49 @@ def forget_key(tx: Transaction, user_id: str) -> None:
             f"you have already forgotten the key of {user_id}",
             fix=f"to take the new one: `dispatch invite {user_id}`, or answer their invitation",
         )
-    granted = edges.current(tx.db, user_id, "incoming")
-    if granted is not None and granted.status in edges.OPEN:
-        revoke(tx, user_id)
     for edge in edges.every(tx.db):
-        if (edge.direction, edge.user_id) == ("outgoing", user_id) and edge.status in edges.OPEN:
-            edges.set_status(tx.db, edge.edge_id, "revoked", tx.now)
-            sending.on_edge_ended(tx, edge.edge_id)
+        if edge.user_id == user_id and edge.status in edges.OPEN:
+            _end_with_key(tx, edge)
     for device in contacts.devices(tx.db, user_id):
         outbox.purge_device(tx.db, device.device)
+    for row in invitations.every(tx.db):
+        if (row.direction, row.peer, row.status) == ("sent", user_id, "open") and not row.other_key:
+            inviting.discard(tx, row.token)
     contacts.forget_key(tx.db, user_id, tx.now)
     tx.note(PeopleChanged())
+    tx.note(InvitationsChanged())
+
+
+def _end_with_key(tx: Transaction, edge: rows.Edge) -> None:
+    """End an edge of either direction whose other side's key is forgotten."""
+    if edge.direction == "incoming":
+        invitations.drop_writes_of(tx.db, edge.invitation_id)  # an acceptance that is sealed to the old devices
+        revoke(tx, edge.user_id)
+    else:
+        edges.set_status(tx.db, edge.edge_id, "revoked", tx.now)
+        sending.on_edge_ended(tx, edge.edge_id, why=sending.KEY_FORGOTTEN)
 
 
 def believe_key_again(tx: Transaction, user_id: str) -> None:
-    """Undo `forget_key`, unless a new key has taken its place; what it ended stays ended. Raises NotFound, Conflict."""
+    """Undo `forget_key`, unless a new key has taken its place. Raises NotFound, Conflict.
+
+    What the contact granted is in force again, as they were told of no end. What they were granted stays ended, and
+    they are told so now; so do dispatches.
+    """
     contact = _contact(tx.db, user_id)
     if not contact.forgotten:
         raise Conflict(f"the key of {user_id} that you know is not forgotten", fix="see `dispatch contacts`")
     contacts.believe_key_again(tx.db, user_id)
     device_set, _ = open_as(DeviceSet, contact.device_set)
     contacts.pin(tx.db, device_set, contact.device_set, verified=False, now=tx.now)
+    device = next((each.device for each in contacts.devices(tx.db, user_id)), None)
+    for edge in edges.every(tx.db):
+        if (edge.user_id, edge.status, edge.changed) != (user_id, "revoked", contact.forgotten):
+            continue
+        if edge.direction == "outgoing":
+            edges.set_status(tx.db, edge.edge_id, "active", tx.now)
+        elif device is not None:
+            tx.post(tx.context.sign_for(Revocation, user_id, device, edge_id=edge.edge_id), edge_id=edge.edge_id)
     tx.note(PeopleChanged())
 
 

@@ -59,7 +59,9 @@ def accept(
     invitation, signed = open_as(Invitation, row.raw)
     device_set, device_set_signed = inviting.open_device_set(invitation.device_set, invitation)
     now = tx.now
-    memberships.check_key(tx.db, device_set)  # before the edges: those of the old key are not what is asked for
+    memberships.check_key(
+        tx.db, device_set, by_hand=True
+    )  # before the edges: those of the old key are not what is asked for
     existing = edges.current(tx.db, invitation.issuer_user, "incoming")
     if existing is not None and existing.status in edges.OPEN:
         raise Conflict(
@@ -67,7 +69,7 @@ def accept(
             fix=f"change what is permitted: `dispatch trust edit {invitation.issuer_user}`",
         )
     issuer = invitation.issuer_device
-    memberships.pin(tx, device_set, device_set_signed, issuer=issuer, verified=bool(row.verified))
+    memberships.pin(tx, device_set, device_set_signed, issuer=issuer, verified=bool(row.verified), by_hand=True)
     my_digest = hashlib.sha256(tx.context.identity.device_set).digest()
     proof = (
         invitation_address.proof(row.secret, invitation_digest=signed.digest, device_set_digest=my_digest)

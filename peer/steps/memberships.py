@@ -22,15 +22,16 @@ class OtherKey(Forbidden):
     """The device-set is under another root key than the one that is pinned for its user."""
 
 
-def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, verified: bool) -> None:
+def pin(
+    tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, verified: bool, by_hand: bool = False
+) -> None:
     """Pin a user's root key and devices from the device-set that `issuer`, a device of theirs, sent.
 
-    Raises OtherKey before anything is written if another root is pinned that this person has not forgotten; Forbidden
-    for a root that they forgot, or if `issuer` is then not a device of the user; Conflict for two memberships of one
-    device with the same counter.
+    Raises what `check_key` does, before anything is written; Forbidden if `issuer` is then not a device of the user;
+    Conflict for two memberships of one device with the same counter.
     """
     user_id = device_set.issuer_user
-    check_key(tx.db, device_set)
+    check_key(tx.db, device_set, by_hand=by_hand)
     known = contacts.get(tx.db, user_id)
     if known is not None and known.root != device_set.root:
         contacts.replace_key(tx.db, device_set, signed.raw)
@@ -43,27 +44,33 @@ def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, 
         raise Forbidden(f"the device that signed is no longer one of {user_id}'s devices", fix="do not trust it")
 
 
-def check_key(db: sqlite3.Connection, device_set: DeviceSet) -> None:
-    """Raise OtherKey or Forbidden unless the root key of a device-set may be its user's, as far as is known here."""
+def check_key(db: sqlite3.Connection, device_set: DeviceSet, *, by_hand: bool) -> None:
+    """Check that the root key of a device-set may be its user's, as far as is known here.
+
+    `by_hand`: this person accepts this very invitation, whose fingerprint they see. Raises OtherKey if another root is
+    pinned that this person has not forgotten; Forbidden for the root that they forgot, and unless `by_hand` for one
+    that they forgot before.
+    """
     user_id = device_set.issuer_user
     known = contacts.get(db, user_id)
-    if known is None:
+    if known is None or (known.root == device_set.root and not known.forgotten):
         return
-    if known.root != device_set.root and not known.forgotten:
+    if not known.forgotten:
         raise OtherKey(
             f"{user_id} now has a different root key from the one you know",
             fix=f"ask {user_id} in person or by phone whether they made a new one; until you know, nothing from them "
             f"is accepted; if they did: `dispatch trust forget-key {user_id}`",
         )
-    if known.root == device_set.root and known.forgotten:
+    if known.root == device_set.root:
         raise Forbidden(
             f"this is the root key of {user_id} that you forgot",
             fix=f"ask {user_id} in person or by phone; if it is theirs after all: "
             f"`dispatch trust forget-key {user_id} --undo`",
         )
-    if device_set.root in contacts.former_device_sets(db, user_id):
+    if not by_hand and any(former.root == device_set.root for former in contacts.former_keys(db, user_id)):
         raise Forbidden(
-            f"this is an older root key of {user_id}, which you forgot", fix=f"ask {user_id} to sign in anew"
+            f"this is an older root key of {user_id}, which you forgot",
+            fix=f"ask {user_id} in person or by phone; if it is theirs after all, have them invite you",
         )
 
 

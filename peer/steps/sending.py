@@ -271,25 +271,27 @@ def get_sent(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
     return row
 
 
-_REVOKED: Final = "{} revoked your trust edge"
+REVOKED: Final = "{} revoked your trust edge"
+KEY_FORGOTTEN: Final = "you forgot the key by which you knew {}"
 
 
-def on_edge_ended(tx: Transaction, edge_id: str) -> None:
+def on_edge_ended(tx: Transaction, edge_id: str, *, why: str = REVOKED) -> None:
     """Handle the end of an edge: end its open dispatches, stop fetching returned files, purge its outbox items.
 
-    What the recipient's machine still says of one that it knew counts when it comes. But it may say nothing more:
-    whatever was not delivered when the edge was revoked is not sent, the result of a run that had ended among it.
+    `why`: the reason that each is given, with a place for the recipient's address. What the recipient's machine still
+    says of one that it knew counts when it comes. But it may say nothing more: whatever was not delivered when the edge
+    was revoked is not sent, the result of a run that had ended among it.
     """
     for row in dispatches.in_states(tx.db, "sent", ("pending", "accepted", "running"), edge_id=edge_id):
         states.learn(tx, row, "cancelled")
-        dispatches.set_reason(tx.db, row.dispatch_id, code=403, message=_REVOKED.format(row.peer), fix=NO_FIX)
+        dispatches.set_reason(tx.db, row.dispatch_id, code=403, message=why.format(row.peer), fix=NO_FIX)
     for row in dispatches.in_states(tx.db, "sent", ("queued",), edge_id=edge_id):
         states.decide(tx, row, "rejected")
         dispatches.set_reason(
             tx.db,
             row.dispatch_id,
             code=403,
-            message=_REVOKED.format(row.peer),
+            message=why.format(row.peer),
             fix=f"ask them: `dispatch invite {row.peer}`",
         )
     dispatches.give_up_awaited_returns(tx.db, edge_id)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from peer.protocol import names
 from peer.protocol.errors import NotFound
 from peer.protocol.statements import DeviceSet
-from peer.store.rows import Contact, ContactDevice, all_of, one
+from peer.store.rows import Contact, ContactDevice, FormerKey, all_of, one
 from peer.trust import aliases
 
 
@@ -88,7 +88,9 @@ def believe_key_again(db: sqlite3.Connection, user_id: str) -> None:
 def replace_key(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes) -> None:
     """Put the root key of a device-set in place of a forgotten one, which is kept; the caller pins the device-set."""
     db.execute(
-        "INSERT INTO former_keys SELECT user_id, root, device_set, forgotten FROM contacts WHERE user_id = ?",
+        "INSERT INTO former_keys (user_id, root, device_set, forgotten) "
+        "SELECT user_id, root, device_set, forgotten FROM contacts WHERE user_id = ? "
+        "ON CONFLICT DO UPDATE SET device_set = excluded.device_set, forgotten = excluded.forgotten",
         (device_set.issuer_user,),
     )
     db.execute(
@@ -97,10 +99,10 @@ def replace_key(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes) -> No
     )
 
 
-def former_device_sets(db: sqlite3.Connection, user_id: str) -> dict[bytes, bytes]:
-    """Return {root key: signed device-set} of a contact's keys that others have replaced."""
-    rows = db.execute("SELECT root, device_set FROM former_keys WHERE user_id = ? ORDER BY forgotten", (user_id,))
-    return {bytes(root): bytes(device_set) for root, device_set in rows}
+def former_keys(db: sqlite3.Connection, user_id: str) -> list[FormerKey]:
+    """Return a contact's keys that others have replaced, the one that was forgotten first first."""
+    rows = db.execute("SELECT * FROM former_keys WHERE user_id = ? ORDER BY forgotten", (user_id,))
+    return all_of(FormerKey, rows.fetchall())
 
 
 def drop_device(db: sqlite3.Connection, device_id: str) -> None:

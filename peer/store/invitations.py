@@ -144,6 +144,11 @@ def drop_broker_write(db: sqlite3.Connection, n: int) -> None:
     db.execute("DELETE FROM broker_outbox WHERE n = ?", (n,))
 
 
+def drop_writes_of(db: sqlite3.Connection, token: str) -> None:
+    """Remove all writes about an invitation that wait for its broker."""
+    db.execute("DELETE FROM broker_outbox WHERE token = ?", (token,))
+
+
 def waiting_at(db: sqlite3.Connection) -> dict[str, int]:
     """Return how many writes wait for each broker."""
     return dict(db.execute("SELECT broker, count(*) FROM broker_outbox GROUP BY broker").fetchall())

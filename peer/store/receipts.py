@@ -8,7 +8,7 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.signing import open_as
 from peer.protocol.statements import DeviceSet, Result
-from peer.store import connection, contacts, dispatches, landing_reports, trace
+from peer.store import connection, contacts, dispatches, edges, landing_reports, rows, trace
 from peer.trust.receipts import Receipt
 
 
@@ -22,7 +22,7 @@ def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Re
         raise NotFound(f"no dispatch {dispatch_id}")
     if not row.result:
         raise Conflict(f"there is no receipt yet: this dispatch is {row.state}", fix="wait for its result")
-    theirs = _device_set_of(db, row.peer, row.device)
+    theirs = _device_set_of(db, row)
     result, _ = open_as(Result, row.result)
     batches = trace.batches(db, dispatch_id, result.attempt)
     told = landing_reports.get(db, dispatch_id)
@@ -38,14 +38,15 @@ def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Re
     )
 
 
-def _device_set_of(db: sqlite3.Connection, user_id: str, device: str) -> bytes:
-    """Return the device-set that a contact had with this device: under the pinned key, or one that was forgotten."""
-    contact = contacts.get(db, user_id)
-    if contact is None:
-        raise NotFound(f"{user_id} is no longer a contact")
-    for raw in contacts.former_device_sets(db, user_id).values():
-        if device in {entry.device for entry in open_as(DeviceSet, raw)[0].devices}:
-            return raw
+def _device_set_of(db: sqlite3.Connection, row: rows.Dispatch) -> bytes:
+    """Return the other side's device-set under the root key by which it was known when its edge was made."""
+    contact, edge = contacts.get(db, row.peer), edges.get(db, row.edge_id)
+    if contact is None or edge is None:
+        raise NotFound(f"{row.peer} is no longer a contact")
+    for former in contacts.former_keys(db, row.peer):
+        listed = {entry.device for entry in open_as(DeviceSet, former.device_set)[0].devices}
+        if edge.created <= former.forgotten and row.device in listed:
+            return former.device_set
     return contact.device_set
 
 

@@ -60,6 +60,16 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerKey:
+    """A root key of a contact that another one has replaced, with its newest device-set. `forgotten`: when (ms)."""
+
+    user_id: str
+    root: bytes
+    device_set: bytes
+    forgotten: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContactDevice:
     """A device in a contact's device-set. `addresses` is a JSON list of multiaddrs, `hello` its signed hello or b"".
 
