@@ -111,15 +111,15 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
             app.out.line(
                 f"no mail was sent to {string(row.get('to'))}: give them {string(row.get('page'))}", style="yellow"
             )
-    for row in document["sent"]:
-        if row.get("progress") == "other_key":
-            app.out.line(
-                f"{string(row.get('to'))} answered under another root key than the one you know", style="yellow"
-            )
-            app.out.note(
-                f"ask them in person or by phone whether they made a new one; if they did: "
-                f"`dispatch trust forget-key {string(row.get('to'))}`"
-            )
+    others = [f"{string(row.get('to'))} answered" for row in document["sent"] if row.get("progress") == "other_key"]
+    others += [f"{string(row.get('from'))} asks" for row in document["received"] if row.get("other_key")]
+    for other in dict.fromkeys(others):
+        who = other.partition(" ")[0]
+        app.out.line(f"{other} under a different root key from the one you know", style="yellow")
+        app.out.note(
+            "ask them in person or by phone whether they made a new one; if they did: "
+            f"`dispatch trust forget-key {who}`"
+        )
     for row in document["received"]:
         if row.get("unknown_fields"):
             app.out.line(f"{string(row.get('token'))}: {unknown_fields(row['unknown_fields'])}", style="yellow")
@@ -147,7 +147,7 @@ def _progress(row: Document) -> str:
         "not_mailed": "not mailed",
         "mailed": "handed to the mail server",
         "fetched": f"received by their device {when(row.get('fetched'))}",
-        "other_key": "answered under another key",
+        "other_key": "answered, under a different key",
     }
     return words.get(str(row.get("progress")), string(row.get("progress") or row.get("status")))
 

@@ -252,20 +252,31 @@ def forget_key(app: App, peer: str, undo: bool, yes: bool) -> None:
             f"{string(document['peer'])} is known by the same key as before; what they may do here stays ended",
         )
         return
-    if not yes:
+    rows = app.ask(lambda client: client.contacts())["trust"]
+    known = next((row for row in rows if peer in (row.get("peer"), row.get("alias"))), None)
+    if not yes and known is not None and not known.get("key_forgotten"):  # what else is wrong is said by the daemon
+        who = string(known.get("peer")) + (f" ({string(known['alias'])})" if known.get("alias") else "")
         if app.out.json or not interactive():
             raise Conflict(
-                f"this ends everything between you and {peer}",
+                f"this ends everything between you and {who}",
                 fix="ask them in person or by phone whether they have a new key, then run it again with --yes",
             )
         app.out.line("This ends every permission between the two of you, and what is under way.")
-        if not confirm(f"Did {peer} tell you in person or by phone that they have a new key?"):
+        app.out.line(f"the key to forget: {string(known.get('fingerprint'))}")
+        if not confirm(f"Did {who} tell you in person or by phone that they have a new key?"):
             app.out.line("nothing was changed")
             return
     document = app.ask(lambda client: client.forget_key(peer))
     who = string(document["peer"])
-    _show_done(app, document, f"forgotten: nothing under the old key of {who} is accepted any more")
-    if not app.out.json:
+    _show_done(app, document, f"forgotten: nothing under that key of {who} is accepted any more")
+    if app.out.json:
+        return
+    if document.get("answered"):
+        app.out.note(
+            "their answer to your invitation, under another key, is taken now; compare its fingerprint with them: "
+            "`dispatch contacts --json` has it"
+        )
+    else:
         app.out.note(f"to take the new one: `dispatch invite {who}`, or answer their invitation")
 
 

@@ -135,7 +135,11 @@ def release(*, email: str, data: Path, database: str, yes: bool, as_json: bool) 
         if known is None:
             raise NoSuchAccount(named)
         present = any(until is not None for until in known.devices.values())
-        warning = " One of them is online now, so not every device is lost." if present else ""
+        warning = (
+            " One was announced in the last two hours: it may still be in use, or in somebody else's hands."
+            if present
+            else ""
+        )
         _confirm(
             f"{printable(named)}: {_devices(known)}.{warning} Sign them out, and let whoever proves the address next "
             "own it?",

@@ -164,6 +164,8 @@ class Health:
             contacts = "none of your contacts is connected, so it is not known whether they can reach this device"
         else:
             contacts = "you have no contacts yet, so it is not known whether others can reach this device"
+        if len(connected) < len(known) and self._node.settings.lan == "off":
+            contacts += "; `lan` is off, so those on this machine or network are not found by themselves"
         return f"listening on {listening}, {way}{mapped}; {contacts}{relays}"
 
     def _paths(self) -> list[Document]:

@@ -32,7 +32,8 @@ _BROKER_FIXES: Final[dict[int, str]] = {
 _SIGN_IN_FIXES: Final[dict[int, str]] = {
     403: "check this machine's clock and the broker's address, then run `dispatch login` again",
     404: "check the broker's address",
-    409: "use the device that signed in first with this address: it cannot have a second identity",
+    409: "use the device that signed in first with this address: it cannot have a second identity; if every device is "
+    "lost, ask whoever runs the broker to release the address",
     410: "run `dispatch login` again",
     429: "wait ten minutes, then run `dispatch login` again",
     503: "try again; if the broker has no mail server, its operator has to set --smtp-host and the other mail options",

@@ -201,5 +201,8 @@ class NetworkStack:
         self.lan.set_on(self._settings().lan == "on" and not self._here_alone)
 
     def _on_connected(self, device: str) -> None:
+        if not self.admission.admits(device):  # not any more: it was in its handshake when that ended
+            self.host.drop(device)
+            return
         self._fetcher.on_connected(device)
         self._people.on_connected(device)

@@ -140,7 +140,8 @@ class TrustService:
         """
         row = await self._journal.read(lambda db: inviting.get_withdrawable(db, token))
         if row.broker in self._brokers.urls():
-            with suppress(NotFound, Gone):  # the broker no longer has it, so nobody can answer it
+            # The broker no longer has it, so nobody can answer it; or it has an answer that is not taken here.
+            with suppress(NotFound, Gone, *((Conflict,) if row.other_key else ())):
                 await self._brokers.withdraw_invitation(row)
         await self._journal.step(lambda tx: inviting.withdraw(tx.db, token))
         return {"status": "withdrawn", "token": token}
@@ -148,6 +149,7 @@ class TrustService:
     async def accept(self, request: Document) -> Document:
         """Accept an invitation: {status, trust_link_id, peer, scopes}; without tools, return the menu only."""
         row = await self._find_invitation(request["token"])
+        await self._journal.read(lambda db: invitation_answers.check_inviter(db, row))  # before any question is asked
         invitation, _ = open_as(Invitation, row.raw)
         fingerprint, verified = trust_views.inviter_fingerprint(row), bool(row.verified)
         chosen = scope_input(request)
@@ -315,16 +317,21 @@ class TrustService:
         return {"status": edge.status, "trust_link_id": edge.edge_id}
 
     async def forget_key(self, peer: str) -> Document:
-        """Believe a contact's root key no longer: {status, peer}. Raises NotFound, Conflict."""
+        """Believe a contact's root key no longer: {status, peer, answered}. Raises NotFound, Conflict.
+
+        `answered`: they answered an invitation under another key; that answer is taken now.
+        """
         user_id = await self._user_named(peer)
         await self._journal.step(lambda tx: granting.forget_key(tx, user_id))
+        waiting = await self._journal.read(lambda db: invitations.open_to(db, user_id, self._context.clock()))
         self._brokers.reconnect()  # an answer under the new key, which was refused before, is brought again
-        return {"status": "forgotten", "peer": user_id}
+        return {"status": "forgotten", "peer": user_id, "answered": waiting is not None}
 
     async def believe_key_again(self, peer: str) -> Document:
         """Undo `forget_key`: {status, peer}. Raises NotFound, Conflict."""
         user_id = await self._user_named(peer)
         await self._journal.step(lambda tx: granting.believe_key_again(tx, user_id))
+        self._brokers.reconnect()  # as above
         return {"status": "known", "peer": user_id}
 
     # --- internal

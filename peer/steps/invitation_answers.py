@@ -18,7 +18,7 @@ from peer.protocol.statements import Acceptance, Confirmation, Decline, DeviceSe
 from peer.steps import inviting, memberships
 from peer.steps.effects import BrokerWriteQueued, InvitationsChanged, PeopleChanged
 from peer.steps.transaction import Transaction
-from peer.store import edges, invitations, rows
+from peer.store import contacts, edges, invitations, rows
 from peer.trust import edge_lifecycle, invitation_address, invitation_lifecycle, scopes
 
 
@@ -38,6 +38,13 @@ def get_answerable(db: sqlite3.Connection, now: int, token: str) -> rows.Invitat
     row = inviting.get_known(db, token, "received")
     invitation_lifecycle.check_open(row.status, expires=row.expires, now=now)
     return row
+
+
+def check_inviter(db: sqlite3.Connection, row: rows.Invitation) -> None:
+    """Raise Forbidden unless a received invitation is under a root key that may be its sender's, as far as is known."""
+    invitation, _ = open_as(Invitation, row.raw)
+    device_set, _ = inviting.open_device_set(invitation.device_set, invitation)
+    memberships.check_key(db, device_set, by_hand=True)
 
 
 def accept(
@@ -158,6 +165,8 @@ def on_answer(tx: Transaction, raw: bytes, *, broker: str | None = None) -> Ackn
         raise Invalid("the answer is for another invitation", fix=NO_FIX)
     if statement.issuer_user != row.peer:
         raise Forbidden(f"the invitation was sent to {row.peer}", fix=NO_FIX)
+    if contacts.is_blocked(tx.db, row.peer):
+        raise Forbidden("blocked", fix=NO_FIX)
     if isinstance(statement, Decline):
         return _declined(tx, row)
     return _accepted(tx, row, statement, signed)
@@ -176,9 +185,9 @@ def _accepted(
     statement: Acceptance,
     signed: Signed,
 ) -> Acknowledgement:
-    known = edges.get(tx.db, statement.edge_id)
-    if known is not None:
-        if known.acceptance != signed.raw:
+    edge = edges.get(tx.db, statement.edge_id)
+    if edge is not None:
+        if edge.acceptance != signed.raw:
             raise Conflict("another acceptance already has this edge id", fix=NO_FIX)
         return Acknowledgement(200, "known")
     now = tx.now
@@ -199,12 +208,16 @@ def _accepted(
             raise Forbidden("the acceptance does not prove that its sender had the address you shared", fix=NO_FIX)
         verified = True
     try:
-        memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=verified)
-    except memberships.OtherKey as error:
+        memberships.check_key(tx.db, device_set, by_hand=False)
+    except Forbidden as error:
         # Recorded, not only refused: the person who waits for this answer is to hear of it.
         invitations.set_other_key(tx.db, row.token)
         tx.note(InvitationsChanged())
         return acknowledgement_of(error)
+    known = contacts.get(tx.db, row.peer)
+    if known is not None and row.created <= known.forgotten:
+        verified = False  # whoever has the old device may have seen the secret
+    memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=verified)
     edges.add(
         tx.db,
         rows.Edge(

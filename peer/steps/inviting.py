@@ -73,7 +73,9 @@ def invite(tx: Transaction, user_id: str, *, broker: str = "", at: Sequence[str]
         )
     now = tx.now
     if (known := invitations.open_to(tx.db, user_id, now, at)) is not None:
-        return Invited(known, fresh=False)
+        if not known.other_key:
+            return Invited(known, fresh=False)
+        discard(tx, known.token)  # it was answered, so nobody else can answer it
     signed = tx.context.sign(
         Invitation,
         created=now,

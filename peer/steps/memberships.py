@@ -18,10 +18,6 @@ from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, memberships, outbox, rows
 
 
-class OtherKey(Forbidden):
-    """The device-set is under another root key than the one that is pinned for its user."""
-
-
 def pin(
     tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, verified: bool, by_hand: bool = False
 ) -> None:
@@ -47,16 +43,16 @@ def pin(
 def check_key(db: sqlite3.Connection, device_set: DeviceSet, *, by_hand: bool) -> None:
     """Check that the root key of a device-set may be its user's, as far as is known here.
 
-    `by_hand`: this person accepts this very invitation, whose fingerprint they see. Raises OtherKey if another root is
-    pinned that this person has not forgotten; Forbidden for the root that they forgot, and unless `by_hand` for one
-    that they forgot before.
+    `by_hand`: this person accepts this very invitation, whose fingerprint they see. Raises Forbidden if another root is
+    pinned that this person has not forgotten, for the root that they forgot, and unless `by_hand` for one that they
+    forgot before.
     """
     user_id = device_set.issuer_user
     known = contacts.get(db, user_id)
     if known is None or (known.root == device_set.root and not known.forgotten):
         return
     if not known.forgotten:
-        raise OtherKey(
+        raise Forbidden(
             f"{user_id} now has a different root key from the one you know",
             fix=f"ask {user_id} in person or by phone whether they made a new one; until you know, nothing from them "
             f"is accepted; if they did: `dispatch trust forget-key {user_id}`",

@@ -41,7 +41,14 @@ def get_edge_to(db: sqlite3.Connection, me: str, user_id: str, now: int) -> rows
     if user_id == me:
         raise Invalid("you cannot dispatch to yourself", fix="name somebody else: `dispatch contacts`")
     edge = edges.current(db, user_id, "outgoing")
-    if (edge is None or edge.status in edge_lifecycle.ENDED) and invitations.open_to(db, user_id, now) is not None:
+    asked = invitations.open_to(db, user_id, now) if edge is None or edge.status in edge_lifecycle.ENDED else None
+    if asked is not None and asked.other_key:
+        raise Forbidden(
+            f"{user_id} answered your invitation under a different root key from the one you know",
+            fix=f"ask {user_id} in person or by phone whether they made a new one; if they did: "
+            f"`dispatch trust forget-key {user_id}`",
+        )
+    if asked is not None:
         raise Forbidden(
             f"{user_id} has not answered your invitation yet",
             fix=f"wait for their answer, or give them its address: `dispatch invite {user_id}` shows it again",

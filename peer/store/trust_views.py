@@ -142,6 +142,7 @@ def invitation_rows(
             }
         else:
             entry |= {"from": row.peer, "fingerprint": inviter_fingerprint(row), "verified": bool(row.verified)}
+            entry["other_key"] = _is_other_key(db, row)
             entry["unknown_fields"] = len(open_as(Invitation, row.raw)[1].ignored)
         listed.append((row.direction, entry))
     page, rest = page_of([entry for _, entry in listed], lambda entry: str(entry["token"]), limit=limit, before=before)
@@ -151,6 +152,17 @@ def invitation_rows(
         for box in ("sent", "received")
     }
     return {**shown, **rest}
+
+
+def _is_other_key(db: sqlite3.Connection, row: rows.Invitation) -> bool:
+    """Whether a received invitation is under another root key than the one that its sender is known by."""
+    contact = contacts.get(db, row.peer)
+    invitation, _ = open_as(Invitation, row.raw)
+    return contact is not None and not contact.forgotten and contact.root != _root_of(invitation)
+
+
+def _root_of(invitation: Invitation) -> bytes:
+    return open_as(DeviceSet, invitation.device_set)[0].root
 
 
 def _progress(row: rows.Invitation, status: str) -> str:
@@ -188,4 +200,4 @@ def broker_documents(settings: Settings, user_id: str, waiting: Mapping[str, int
 def inviter_fingerprint(row: rows.Invitation) -> str:
     """Return the fingerprint of the inviter's root key, from the device-set in a received invitation."""
     invitation, _ = open_as(Invitation, row.raw)
-    return str(fingerprints.fingerprint(open_as(DeviceSet, invitation.device_set)[0].root))
+    return str(fingerprints.fingerprint(_root_of(invitation)))

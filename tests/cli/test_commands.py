@@ -145,11 +145,14 @@ CASES = {
     "trust pause": one("POST /v1/trust/alice/pause", {"status": "paused"}, "trust pause alice", "paused"),
     "trust resume": one("POST /v1/trust/alice/resume", {"status": "active"}, "trust resume alice", "resumed"),
     "trust revoke": one("POST /v1/trust/alice/revoke", {"status": "revoked"}, "trust revoke alice", "revoked"),
-    "trust forget-key": one(
-        "DELETE /v1/trust/alice@example.org/key",
-        {"status": "forgotten", "peer": "alice@example.org"},
+    "trust forget-key": case(
         "trust forget-key alice@example.org --yes",
-        "forgotten: nothing under the old key of alice@example.org",
+        {
+            "GET /v1/contacts": {"trust": [edge()]},
+            "DELETE /v1/trust/alice@example.org/key": (gone := {"status": "forgotten", "peer": "alice@example.org"}),
+        },
+        gone,
+        "forgotten: nothing under that key of alice@example.org",
     ),
     "send": one("POST /v1/dispatches", SENT, "send bob@example.org task", "abcd5555", "not online", needs="B"),
     "sent": one("GET /v1/dispatches", BOXES, "sent", "abcd5555", "running", needs="S"),
@@ -991,9 +994,10 @@ def test_accept_warns_of_what_will_not_work_before_it_accepts(cli: Cli, api: Fak
 def test_a_key_is_forgotten_only_on_a_word_of_the_persons(
     cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch, agrees: bool
 ) -> None:
-    api["DELETE /v1/trust/bob/key"] = {"status": "forgotten", "peer": "bob@example.org"}
-    unasked = cli("trust", "forget-key", "bob")
-    assert unasked.code == 1 and "in person or by phone" in unasked.err and not api.asked
+    api["GET /v1/contacts"] = {"trust": [edge(peer="bob@example.org", alias="bobby", fingerprint="tulip-anvil")]}
+    api["DELETE /v1/trust/bobby/key"] = {"status": "forgotten", "peer": "bob@example.org", "answered": True}
+    unasked = cli("trust", "forget-key", "bobby")
+    assert unasked.code == 1 and "in person or by phone" in unasked.err
     asked: list[str] = []
     monkeypatch.setattr("cli.trust.interactive", lambda: True)
 
@@ -1002,18 +1006,30 @@ def test_a_key_is_forgotten_only_on_a_word_of_the_persons(
         return agrees
 
     monkeypatch.setattr("cli.trust.confirm", answer)
-    said = cli("trust", "forget-key", "bob")
-    assert said.code == 0 and "in person or by phone" in asked[0]
+    said = cli("trust", "forget-key", "bobby")
+    assert said.code == 0 and asked == [
+        "Did bob@example.org (bobby) tell you in person or by phone that they have a new key?"
+    ]
+    assert "tulip-anvil" in said.out
     assert ("forgotten" in said.out, "nothing was changed" in said.out) == (agrees, not agrees)
-    assert len(api.asked) == agrees
+    assert ("is taken now" in said.err) == agrees
+    assert [one.method for one in api.asked].count("DELETE") == agrees
 
 
-def test_a_forgotten_key_and_an_answer_under_another_one_are_shown_with_what_to_do(cli: Cli, api: FakeApi) -> None:
+def test_who_is_no_contact_is_said_before_any_question(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.trust.interactive", lambda: True)
+    api["GET /v1/contacts"] = {"trust": []}
+    assert "error 404" in cli("trust", "forget-key", "bobx").err
+
+
+def test_a_forgotten_key_and_another_one_are_shown_with_what_to_do(cli: Cli, api: FakeApi) -> None:
     api["GET /v1/contacts"] = {"trust": [edge(peer="bob@example.org", key_forgotten="2026-12-01T12:00:00.000Z")] * 2}
     said = cli("contacts")
     assert said.out.count("key forgotten: bob@example.org") == 1 and "dispatch invite bob@example.org" in said.out
     sent = [{"token": TOKEN, "to": "carol@example.org", "status": "open", "progress": "other_key"}]
-    api["GET /v1/invitations"] = {"sent": sent, "received": []}
+    received = [{"token": TOKEN, "from": "dave@example.org", "status": "open", "other_key": True}]
+    api["GET /v1/invitations"] = {"sent": sent, "received": received}
     said = cli("invitations")
-    assert "answered under another key" in said.out
-    assert "dispatch trust forget-key carol@example.org" in said.out + said.err
+    assert "answered, under a different key" in said.out
+    for name in ("carol", "dave"):
+        assert f"dispatch trust forget-key {name}@example.org" in said.out + said.err

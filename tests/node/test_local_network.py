@@ -1,4 +1,4 @@
-"""When a node is on the local network: by the setting, and not where it serves its own machine alone."""
+"""A node on its networks: on the local one as it is set, unless it serves its own machine alone; who is dropped."""
 
 from __future__ import annotations
 
@@ -55,3 +55,19 @@ def test_the_setting_is_on_or_off() -> None:
     assert Settings().lan == config.set_value(Settings(lan="off"), "lan", "").lan == "on"
     with pytest.raises(Invalid):
         config.set_value(Settings(), "lan", "maybe")
+
+
+async def test_who_lost_admission_in_the_handshake_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contact was removed, blocked or forgotten between what Noise proved and the end of the negotiation."""
+    folder = StateFolder(tmp_path / "state")
+    folder.create()
+    who = identity.prepare(folder, "alice@example.org", "laptop", lambda: 1, os.urandom)
+    node = Node(Context(folder, who, Store.open(folder.store), Blobs(folder.blobs)), [HERE])
+    dropped: list[str] = []
+    monkeypatch.setattr(node._network.host, "drop", dropped.append)
+    try:
+        async with node.running():
+            node._network._on_connected("12D3KooWStranger")
+            assert dropped == ["12D3KooWStranger"]
+    finally:
+        node.context.store.close()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trio
 
-from peer.mesh.lan import packets
-from tests.conftest import more
+from peer.mesh.lan import links, packets
+from peer.mesh.lan.multicast import Multicast
+from tests.conftest import HANG, more
 from tests.surroundings.networks import Machine, Net, PartedNet
 from tests.system.world import connect, eventually
 
@@ -61,6 +64,50 @@ def test_two_contacts_on_one_network_need_nobody_else(tmp_path: Path, kind: str)
         assert alice.path_to(bob)["path"] == "direct", "what is connected stays"
         bob.cli("config", "set", "lan", "on")
         eventually(lambda: watches(machine), what="the sockets of mDNS")
+
+
+@pytest.mark.root
+async def test_every_machine_of_a_link_is_heard_beside_the_socket_of_loopback() -> None:
+    """Seen to fail with sockets that are not bound to their interfaces: the kernel gave half to that of loopback."""
+    if os.geteuid():
+        pytest.skip("network namespaces are made by root")
+    others = [f"10.9.0.{number}" for number in range(2, 42)]
+    with ExitStack() as stack:
+        here, there = Machine(stack), Machine(stack)
+        here.ip(f"link add eth0 type veth peer name eth0 netns {there.pid}")
+        for machine, addresses in ((here, ["10.9.0.1"]), (there, others)):
+            for address in addresses:
+                machine.ip(f"addr add {address}/24 dev eth0")
+            machine.ip("link set eth0 up")
+        with here.entered():
+            airs = [Multicast(link) for link in links.here() if link.network.version == 4]
+        assert len(airs) == 2
+        with there.entered():
+            senders = [stack.enter_context(_sender(address)) for address in others]
+        heard: set[str] = set()
+
+        async def hear(air: Multicast) -> None:
+            while True:
+                heard.add((await air.receive())[1])
+
+        with trio.fail_after(HANG):
+            async with trio.open_nursery() as nursery:
+                for air in airs:
+                    nursery.start_soon(hear, air)
+                while heard != set(others):
+                    for sender in senders:
+                        sender.sendto(b"here", (packets.GROUP_IPV4, packets.PORT))
+                    await trio.sleep(0.1)
+                nursery.cancel_scope.cancel()
+        for air in airs:
+            air.close()
+
+
+def _sender(address: str) -> socket.socket:
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
+    sender.bind((address, packets.PORT))
+    return sender
 
 
 @pytest.mark.root

@@ -92,6 +92,7 @@ def _join_ipv4(plain: socket.socket, link: Link) -> None:
     group, own = socket.inet_aton(GROUP_IPV4), socket.inet_aton(link.address)
     if sys.platform == "linux":
         plain.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+        _bind_to_interface(plain, link)
     plain.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
     # macOS sends packets on loopback in no other way than by looping them. Linux sends them there either way, once.
     plain.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, int(link.is_loopback))
@@ -100,6 +101,22 @@ def _join_ipv4(plain: socket.socket, link: Link) -> None:
     member = struct.pack(_WITH_INTERFACE, group, own, link.index)
     plain.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
     plain.bind((GROUP_IPV4, PORT))
+
+
+def _bind_to_interface(plain: socket.socket, link: Link) -> None:
+    """Have Linux give a socket what comes over its own interface, and nothing else.
+
+    Membership of the group is not enough: where several sockets share a port (SO_REUSEPORT) and one is a member on the
+    interface that a packet came over, Linux picks one of all of them by a hash (seen on 6.18). Every second machine
+    would not be heard. On loopback it also keeps out what another interface lets in with a source of 127.0.0.1.
+    Before Linux 5.7 this needs a privilege.
+    """
+    try:
+        name = socket.if_indextoname(link.index).encode()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+    except PermissionError:
+        if link.is_loopback:
+            raise
 
 
 def _join_ipv6(plain: socket.socket, link: Link) -> None:

@@ -64,7 +64,7 @@ class Sightings:
             device = self._judged[way]
             self._judged.move_to_end(way)
         else:
-            if not (self._keys and self._may_compare(ip, now)):
+            if not (self._keys and self._may_compare(link, ip, now)):
                 return None
             device = self._judged[way] = self._recognised(way, seen.marks)
             while len(self._judged) > JUDGED:
@@ -97,11 +97,13 @@ class Sightings:
             self._ways[device] = {at: found for at, found in ways.items() if at[0] != link}
         self._judged.clear()
 
-    def _may_compare(self, ip: str, now: float) -> bool:
+    def _may_compare(self, link: Link, ip: str, now: float) -> bool:
         while self._compared and self._compared[0][0] <= now - _WINDOW:
             self._compared.popleft()
-        if len(self._compared) == COMPARED or sum(of == ip for _, of in self._compared) >= COMPARED_OF_ONE:
+        if len(self._compared) == COMPARED:
             return False
+        if not link.is_loopback and sum(of == ip for _, of in self._compared) >= COMPARED_OF_ONE:
+            return False  # on loopback everybody has the same address
         self._compared.append((now, ip))
         return True
 

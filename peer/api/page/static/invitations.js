@@ -9,9 +9,17 @@ import { line, whole } from "./text.js";
 
 const PROGRESS = {
   not_mailed: "no mail was sent", mailed: "handed to the mail server", fetched: "arrived on their device",
-  other_key: "answered under another key than the one you know; to take it, once you have asked them in person or by phone: dispatch trust forget-key, in a terminal",
+  other_key: "answered, under a different key",
   accepted: "accepted", declined: "declined", withdrawn: "withdrawn", expired: "expired",
 };
+
+/** What to do about somebody who comes under another root key than the one they are known by. */
+function differentKey(who) {
+  return [
+    h("p.hint", {}, `This is a different root key from the one by which you know ${line(who)}. Ask them in person or by phone whether they made a new one. If they did, run this in a terminal:`),
+    copyable(`dispatch trust forget-key ${line(who)}`),
+  ];
+}
 
 export function invitations() {
   const received = h("div", {}, h("p.quiet", {}, "Loading…"));
@@ -59,6 +67,7 @@ export function invitations() {
     return [
       h("h3", {}, h("span.person", {}, line(item.from)), " asks to send you tasks"),
       h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "verified by its address" : "not verified: it came only by mail"),
+      item.other_key ? differentKey(item.from) : null,
       h("p.hint", {}, "Their fingerprint: ", h("span.digits", {}, item.fingerprint)),
       h("div.actions", {}, button("Choose what to permit", answer, "primary"), button("Decline", no), button("Block", block)),
       wrong, place,
@@ -78,9 +87,10 @@ export function invitations() {
     return h("li", {},
       h("span.person", {}, line(item.to)), h("span.badge", {}, PROGRESS[item.progress] ?? line(item.status)),
       h("span.hint", {}, item.status === "open" ? `until ${whole(item.expires)}` : whole(item.created)),
+      item.progress === "other_key" ? differentKey(item.to) : null,
       item.status === "open"
-        ? [item.link ? copyable(item.link) : null,
-           item.page ? [h("p.hint", {}, "A page that explains it to them. It does not prove who you are:"), copyable(item.page)] : null,
+        ? [item.link && item.progress !== "other_key" ? copyable(item.link) : null,
+           item.page && item.progress !== "other_key" ? [h("p.hint", {}, "A page that explains it to them. It does not prove who you are:"), copyable(item.page)] : null,
            h("div.actions", {}, button("Withdraw it", async (event) => {
              await busy(event.currentTarget, wrong, () => remove(`/v1/invitations/${seg(item.token)}`));
              shown = "";
