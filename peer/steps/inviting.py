@@ -66,10 +66,11 @@ def invite(tx: Transaction, user_id: str, *, broker: str = "", at: Sequence[str]
         raise Forbidden(f"you blocked {user_id}", fix=f"run `dispatch unblock {user_id}`, then invite them again")
     edge = edges.current(tx.db, user_id, "outgoing")
     if edge is not None and edge.status in ("active", "paused"):
+        new_key = f"; if they lost every device and have a new key: `dispatch trust forget-key {user_id}` first"
         raise Conflict(
             f"{user_id} has already granted you a trust edge",
-            fix=f"send them a task: `dispatch send {user_id} '…'`; if they lost every device and have a new key: "
-            f"`dispatch trust forget-key {user_id}`, then invite them again",
+            fix=f"send them a task: `dispatch send {user_id} '…'`"
+            f"{'' if contacts.former_keys(tx.db, user_id) else new_key}",
         )
     now = tx.now
     if (known := invitations.open_to(tx.db, user_id, now, at)) is not None:

@@ -479,7 +479,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=sightings.COMPARED,
         unit="beacons in ten seconds",
-        held_in=("peer.mesh.lan.sightings:Sightings._compared",),
+        held_in=("peer.mesh.lan.sightings:Sightings._compared", "peer.mesh.lan.sightings:Sightings._compared_here"),
         test="tests/mesh/lan/test_sightings.py::"
         "test_beacons_of_strangers_are_compared_in_bounds_and_a_contact_elsewhere_is_still_seen",
     ),

@@ -50,6 +50,8 @@ class Sightings:
     """Device → link and address → the newest beacon from there, and until when it counts."""
     _compared: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=COMPARED))
     """When, and of which address."""
+    _compared_here: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=COMPARED))
+    """The same on loopback, apart: nobody on this machine keeps beacons of its networks from being compared."""
 
     def set_contacts(self, keys: Mapping[str, bytes]) -> None:
         """Recognise these devices alone: peer id → `rings.shared_key`."""
@@ -98,13 +100,14 @@ class Sightings:
         self._judged.clear()
 
     def _may_compare(self, link: Link, ip: str, now: float) -> bool:
-        while self._compared and self._compared[0][0] <= now - _WINDOW:
-            self._compared.popleft()
-        if len(self._compared) == COMPARED:
+        compared = self._compared_here if link.is_loopback else self._compared
+        while compared and compared[0][0] <= now - _WINDOW:
+            compared.popleft()
+        # On loopback everybody has the same address.
+        of_one = 0 if link.is_loopback else sum(of == ip for _, of in compared)
+        if len(compared) == COMPARED or of_one >= COMPARED_OF_ONE:
             return False
-        if not link.is_loopback and sum(of == ip for _, of in self._compared) >= COMPARED_OF_ONE:
-            return False  # on loopback everybody has the same address
-        self._compared.append((now, ip))
+        compared.append((now, ip))
         return True
 
     def _recognised(self, way: Way, marks: frozenset[bytes]) -> str | None:

@@ -106,6 +106,16 @@ def test_beacons_of_strangers_are_compared_in_bounds_and_a_contact_elsewhere_is_
     assert seen.see(LINK, "192.168.1.7", beacon(ALICE, "192.168.1.7"), 12.5) == ALICE, "later there is room again"
 
 
+def test_on_loopback_everybody_has_one_address_and_that_counts_apart() -> None:
+    """Seen to fail with the bound of one address, and with one count for all links."""
+    here, seen = Link(1, "127.0.0.1", ipaddress.ip_network("127.0.0.1/32")), knowing()
+    for number in range(sightings.COMPARED - 1):
+        seen.see(here, "127.0.0.1", Seen(1 + number, os.urandom(16), frozenset([bytes(6)])), 1.0)
+    assert seen.see(here, "127.0.0.1", beacon(ALICE, "127.0.0.1"), 1.0) == ALICE
+    assert seen.see(here, "127.0.0.1", beacon(ALICE, "127.0.0.1"), 1.0) is None
+    assert seen.see(LINK, "192.168.1.7", beacon(ALICE, "192.168.1.7"), 1.0) == ALICE
+
+
 def test_few_verdicts_are_remembered_and_a_known_one_costs_nothing() -> None:
     seen, here = knowing(), beacon(ALICE, "192.168.1.7")
     for number in range(20_000):
