@@ -111,14 +111,16 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
             app.out.line(
                 f"no mail was sent to {string(row.get('to'))}: give them {string(row.get('page'))}", style="yellow"
             )
-    others = [f"{string(row.get('to'))} answered" for row in document["sent"] if row.get("progress") == "other_key"]
-    others += [f"{string(row.get('from'))} asks" for row in document["received"] if row.get("other_key")]
-    for other in dict.fromkeys(others):
-        who = other.partition(" ")[0]
-        app.out.line(f"{other} under a different root key from the one you know", style="yellow")
+    others = [
+        *((row.get("to"), "the broker brought an answer from {}") for row in document["sent"] if _is_other_key(row)),
+        *((row.get("from"), "there is an invitation from {}") for row in document["received"] if row.get("other_key")),
+    ]
+    for who, what in dict.fromkeys(others):
+        known = f"{what.format(string(who))} under a different root key from the one you know"
+        app.out.line(known, style="yellow")
         app.out.note(
             "ask them in person or by phone whether they made a new one; if they did: "
-            f"`dispatch trust forget-key {who}`"
+            f"`dispatch trust forget-key {string(who)}`"
         )
     for row in document["received"]:
         if row.get("unknown_fields"):
@@ -139,6 +141,10 @@ def tokens(document: Document) -> list[tuple[str, str]]:
     """Return the tokens of all listed invitations, each with the other person's address."""
     sent = [(str(row["token"]), str(row.get("to"))) for row in document["sent"]]
     return sent + [(str(row["token"]), str(row.get("from"))) for row in document["received"]]
+
+
+def _is_other_key(row: Document) -> bool:
+    return row.get("progress") == "other_key"
 
 
 def _progress(row: Document) -> str:

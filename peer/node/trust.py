@@ -331,7 +331,7 @@ class TrustService:
         """Undo `forget_key`: {status, peer}. Raises NotFound, Conflict."""
         user_id = await self._user_named(peer)
         await self._journal.step(lambda tx: granting.believe_key_again(tx, user_id))
-        self._brokers.reconnect()  # as above
+        self._brokers.reconnect()  # an answer that was refused meanwhile is brought again
         return {"status": "known", "peer": user_id}
 
     # --- internal
