@@ -252,9 +252,8 @@ def forget_key(app: App, peer: str, undo: bool, yes: bool) -> None:
             f"{string(document['peer'])} is known by the same key as before; what they may do here stays ended",
         )
         return
-    rows = app.ask(lambda client: client.contacts())["trust"]
-    known = next((row for row in rows if peer in (row.get("peer"), row.get("alias"))), None)
-    if not yes and known is not None and not known.get("key_forgotten"):  # what else is wrong is said by the daemon
+    known = None if yes else _row_of(app, peer)
+    if known is not None and not known.get("key_forgotten"):  # what else is wrong is said by the daemon
         who = string(known.get("peer")) + (f" ({string(known['alias'])})" if known.get("alias") else "")
         if app.out.json or not interactive():
             raise Conflict(
@@ -278,6 +277,12 @@ def forget_key(app: App, peer: str, undo: bool, yes: bool) -> None:
         )
     else:
         app.out.note(f"to take the new one: `dispatch invite {who}`, or answer their invitation")
+
+
+def _row_of(app: App, peer: str) -> Document | None:
+    """Return the row of `contacts` that an address or alias names."""
+    rows = app.ask(lambda client: client.contacts())["trust"]
+    return next((row for row in rows if peer in (row.get("peer"), row.get("alias"))), None)
 
 
 def _show_done(app: App, document: Document, words: str) -> None:

@@ -100,7 +100,7 @@ def replace_key(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes) -> No
 
 
 def former_keys(db: sqlite3.Connection, user_id: str) -> list[FormerKey]:
-    """Return a contact's keys that others have replaced, the one that was forgotten first first."""
+    """Return a contact's keys that others have replaced, in the order in which they were forgotten."""
     rows = db.execute("SELECT * FROM former_keys WHERE user_id = ? ORDER BY forgotten", (user_id,))
     return all_of(FormerKey, rows.fetchall())
 

@@ -141,9 +141,11 @@ def invitation_rows(
                 "page": invitation_address.page_of(row.broker, row.token) if status == "open" and row.broker else "",
             }
         else:
-            entry |= {"from": row.peer, "fingerprint": inviter_fingerprint(row), "verified": bool(row.verified)}
-            entry["other_key"] = _is_other_key(db, row)
-            entry["unknown_fields"] = len(open_as(Invitation, row.raw)[1].ignored)
+            invitation, signed = open_as(Invitation, row.raw)
+            root = _root_of(invitation)
+            entry |= {"from": row.peer, "fingerprint": str(fingerprints.fingerprint(root))}
+            entry |= {"verified": bool(row.verified), "other_key": _is_other_key(db, row.peer, root)}
+            entry["unknown_fields"] = len(signed.ignored)
         listed.append((row.direction, entry))
     page, rest = page_of([entry for _, entry in listed], lambda entry: str(entry["token"]), limit=limit, before=before)
     tokens = {entry["token"] for entry in page}
@@ -154,11 +156,10 @@ def invitation_rows(
     return {**shown, **rest}
 
 
-def _is_other_key(db: sqlite3.Connection, row: rows.Invitation) -> bool:
-    """Whether a received invitation is under another root key than the one that its sender is known by."""
-    contact = contacts.get(db, row.peer)
-    invitation, _ = open_as(Invitation, row.raw)
-    return contact is not None and not contact.forgotten and contact.root != _root_of(invitation)
+def _is_other_key(db: sqlite3.Connection, user_id: str, root: bytes) -> bool:
+    """Whether this is another root key than the one that a user is known by."""
+    contact = contacts.get(db, user_id)
+    return contact is not None and not contact.forgotten and contact.root != root
 
 
 def _root_of(invitation: Invitation) -> bytes:
