@@ -24,8 +24,8 @@ class Tree:
         opened.callback(self.end)
         self.info, self._writing = os.pipe2(os.O_CLOEXEC)
 
-    def tell(self) -> None:
-        os.write(self._writing, json.dumps({"child-pid": self.process.pid}).encode())
+    def tell(self, child: int | None = None) -> None:
+        os.write(self._writing, json.dumps({"child-pid": child or self.process.pid}).encode())
         os.close(self._writing)
 
     def end(self) -> None:
@@ -74,3 +74,32 @@ def test_a_run_that_nobody_can_measure_is_ended(trees: tuple[Tree, Tree], monkey
     for tree in trees:
         tree.tell()
     assert begun(*trees).ended() == Excess("sight")
+
+
+def test_the_agent_executes_nothing_more_when_its_shells_end(
+    trees: tuple[Tree, Tree], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen on a busy machine: the kernel ended a thousand processes of the shells before the one that the agent's hang
+    on, and the agent reported what it had made of it. Its children end by their own number here, with no parent that
+    takes them along, as they do outside a pid namespace."""
+    monkeypatch.setattr(watchdog, "_BUILT_WITHIN", 0.05)
+    agent, zone = trees
+    child = subprocess.Popen(
+        ["/bin/sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert child.stdout is not None
+        grandchild = os.pidfd_open(int(child.stdout.readline()))
+        ended: list[bool] = []
+
+        def kill(tree: watchdog._Tree) -> None:
+            ended.append(watchdog._has_ended(grandchild, 20))
+
+        monkeypatch.setattr(watchdog._Tree, "kill", kill)
+        agent.tell(child.pid)
+        zone.tell()
+        assert begun(agent, zone).ended() == Excess("sight")
+        assert len(ended) > 1 and all(ended)
+    finally:
+        child.kill()
+        child.wait(60)

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,10 @@ _BUILT_WITHIN: Final = 60.0
 """As `_BLIND`, until both sandboxes are built: nothing of the run is executed yet."""
 _EXITS_WITHIN: Final = 5.0
 """Seconds from the end of bwrap's --info-fd to its own end, where it ends without having told anything."""
+
+_EACH: Final = 64
+"""Processes of the agent that are killed one by one: more than it has, and few enough to be found at once among many.
+"""
 
 
 class _Tree:
@@ -79,10 +84,18 @@ class _Tree:
         return self.inside
 
     def kill(self) -> None:
+        """End all of it. The kernel ends the first process inside, and then, some time later, the others with it."""
         for descriptor in (self.child, self.pidfd):
             if descriptor is not None:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                _kill(descriptor)
+
+    def kill_each(self) -> None:
+        """As `kill`; and what runs in it now, up to `_EACH` processes, executes nothing more once this returns."""
+        found = list(islice(_descendants(self.init), _EACH)) if self.child is not None else []
+        for process in found:
+            _kill(process)
+            os.close(process)
+        self.kill()
 
     def close(self) -> None:
         if self.inside is not None:
@@ -241,8 +254,39 @@ class Watchdog:
 
     def _kill(self, excess: Excess) -> None:
         self._excess = excess
-        for tree in self._trees:
-            tree.kill()
+        agent, *others = self._trees
+        # The agent first, and each of its processes: on a busy machine it would learn that its shells have ended, and
+        # go on from there, before the kernel gets to it.
+        agent.kill_each()
+        for zone in others:
+            zone.kill()
+
+
+def _descendants(parent: int) -> Iterator[int]:
+    """A pidfd of each process below `parent`, parents first; the caller closes it."""
+    for pid in _children(parent):
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        if pid in _children(parent):  # and not another process, which got the number in between
+            yield pidfd
+            yield from _descendants(pid)
+        else:
+            os.close(pidfd)
+
+
+def _children(parent: int) -> list[int]:
+    try:
+        lists = [task / "children" for task in Path(f"/proc/{parent}/task").iterdir()]
+        return [int(pid) for children in lists for pid in children.read_text().split()]
+    except OSError:  # it has ended
+        return []
+
+
+def _kill(pidfd: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 def _has_ended(pidfd: int, seconds: float) -> bool:
