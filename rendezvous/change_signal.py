@@ -75,5 +75,10 @@ class ChangeSignal:
         self._closed = True
         self.notify_all()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the broker is stopping, so that no request is to wait."""
+        return self._closed
+
     def __len__(self) -> int:
         return self._count

@@ -8,7 +8,9 @@ invitation, which contains public keys; it cannot open an answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -103,12 +105,18 @@ class InvitationRoutes:
         bearer = self._broker.reader(request)
         after = web.number(request, "version", default=0, most=(1 << 53) - 1)
         wait = web.number(request, "wait", default=0, most=MAX_WAIT_SECONDS)
-        if wait:
+        until = trio.current_time() + wait
+        while True:
             # Subscribe before reading the version, so that a change between the two is not missed.
-            with self._broker.changes.subscribe(bearer.user_id) as told:
-                if (await storage.standing(bearer.caller, clock())).version == after:
-                    await web.wait_while_connected(request, told, seconds=wait)
-        standing = await storage.standing(bearer.caller, clock())
+            with self._broker.changes.subscribe(bearer.user_id) if wait else nullcontext() as told:
+                standing = await storage.standing(bearer.caller, clock())
+                if told is None or standing.version != after or self._broker.changes.closed:
+                    break
+                if trio.current_time() >= until:
+                    break
+                # One change can wake twice, as what this process writes is also told by the database; and a client
+                # takes an early response without a change for a broker that is stopping.
+                await web.wait_while_connected(request, told, until=until)
         announced = {"announced": standing.announced}
         if standing.version == after:
             # Most waits end like this, and it costs a fraction of a look for what has changed.

@@ -91,10 +91,12 @@ def waited(scope: Scope) -> float:
     return float(scope.get(WAITED, 0.0))
 
 
-async def wait_while_connected(request: Request, told: trio.CancelScope, *, seconds: float) -> None:
-    """Wait in `told` until it is cancelled, or for `seconds`. Raises ClientDisconnect once the client has left: nothing
-    is to be done for it then."""
-    told.deadline = trio.current_time() + seconds
+async def wait_while_connected(request: Request, told: trio.CancelScope, *, until: float) -> None:
+    """Wait in `told` until it is cancelled, or trio's clock is at `until`.
+
+    Raises ClientDisconnect once the client has left: nothing is to be done for it then.
+    """
+    told.deadline = until
     with waiting(request), told:
         while (await request.receive())["type"] != "http.disconnect":
             pass  # a body that nobody asked for

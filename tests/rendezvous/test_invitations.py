@@ -269,6 +269,28 @@ async def test_a_waiting_reader_hears_at_once(broker: Running, people: People) -
     assert fetched == sorted(fetched)  # her own reads are no fetching: it is news once, from Bob's device
 
 
+async def test_who_is_woken_without_a_change_waits_on(broker: Running, people: People) -> None:
+    """As where a database tells of what this process has told already: a client would take the early response for a
+    broker that is stopping."""
+    alice, bob = await two(people)
+    seen: list[str] = []
+
+    async def listen() -> None:
+        seen.extend(entry.status for entry in (await bob.client.invitations(wait=25)).received)
+
+    with trio.fail_after(HANG):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            woken: set[trio.CancelScope] = set()
+            for _ in range(3):
+                while not (waiting := broker.broker.changes._waiting.get(BOB, set()) - woken):
+                    await trio.sleep(0.01)
+                woken |= waiting
+                broker.broker.changes.notify(BOB)
+            await alice.client.post_invitation(alice.signed_invitation(BOB))
+    assert seen == ["pending"]
+
+
 async def test_a_reader_who_is_behind_does_not_wait_and_one_who_waits_in_vain_gets_nothing(
     broker: Running, people: People
 ) -> None:

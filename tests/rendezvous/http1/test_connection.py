@@ -174,7 +174,7 @@ async def test_who_leaves_is_not_waited_for() -> None:
     async def wait(request: Request) -> Response:
         waits.set()
         try:
-            await wait_while_connected(request, trio.CancelScope(), seconds=HANG)
+            await wait_while_connected(request, trio.CancelScope(), until=trio.current_time() + HANG)
         finally:
             left.set()
         raise AssertionError
@@ -191,7 +191,7 @@ async def test_what_is_sent_ahead_does_not_end_a_wait() -> None:
 
     async def wait(request: Request) -> Response:
         if request.url.path == "/wait":
-            await wait_while_connected(request, told, seconds=HANG)
+            await wait_while_connected(request, told, until=trio.current_time() + HANG)
         return PlainTextResponse(f"GET {request.url.path}||")
 
     async with served(wait) as server, await server.connect() as stream:
