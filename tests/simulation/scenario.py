@@ -68,17 +68,21 @@ class Play:
     # --- what happens
 
     def _set_up(self, everybody: People) -> None:
-        nodes = [self._add(everybody, f"p{number}") for number in range(self.count)]
+        nodes = [self._add(everybody, f"p{number}") for number in range(self._share(self.count))]
         for number, node in enumerate(nodes):
             # Everybody knows the next few, so that there are not as many pairs as there are people squared.
-            for distance in range(1, min(4, self.count)):
-                everybody.trust(node, nodes[(number + distance) % self.count])
+            for distance in range(1, min(4, len(nodes))):
+                everybody.trust(node, nodes[(number + distance) % len(nodes)])
         everybody.start()
         end = self.hours * HOUR
-        for _ in range(self.dispatches):
+        for _ in range(self._share(self.dispatches)):
             self.world.at(self.random.uniform(0, end * 0.7), lambda: self._send(nodes))
-        for _ in range(self.troubles):
+        for _ in range(self._share(self.troubles)):
             self.world.at(self.random.uniform(0, end * 0.9), lambda: self._trouble(everybody))
+
+    def _share(self, of: int) -> int:
+        """Return how many of all people, dispatches or troubles this play has."""
+        return of
 
     def _add(self, everybody: People, name: str) -> Node:
         return everybody.add(name)

@@ -38,21 +38,36 @@ def test_what_a_broker_has_lost_is_told_again_though_no_request_failed() -> None
     assert said["forgets"] > 100, said
 
 
+def test_circles_share_relays_and_brokers_and_nothing_else() -> None:
+    """Seen to fail where a circle draws what goes wrong with relays and brokers for itself alone."""
+    said = _output("3", "--people", "6", "--circles", "2", "--only", "relay", within=2 * HANG)
+    first, second = said.split("circle 1 of seed 3:")
+    died = r"^ *([\d.]+) relay: ([\d.]+)$"
+    assert re.findall(died, first, re.MULTILINE) == re.findall(died, second, re.MULTILINE) != []
+    sent = r"^ *([\d.]+) sent:"
+    assert set(re.findall(sent, first, re.MULTILINE)).isdisjoint(re.findall(sent, second, re.MULTILINE))
+
+
 @pytest.mark.long
-def test_a_day_of_two_hundred_people_on_paths() -> None:
+@pytest.mark.parametrize("circles", ["1", "4"])
+def test_a_day_of_two_hundred_people_on_paths(circles: str) -> None:
     day = ("1", "--people", "200", "--dispatches", "2000", "--hours", "24", "--troubles", "200", "--still")
-    said = _play(*day, within=10 * HANG)
+    said = _play(*day, "--circles", circles, within=10 * HANG)
     assert said["completed/completed"] > 1_000 and said["files equal"] > 200 and said["connected: relay"], said
 
 
 def _play(*arguments: str, within: float) -> Counter[str]:
-    """Play seeds in a process of its own, where texts are hashed as in the one that plays one again; return how often
-    what happened."""
+    """As `_output`; return how often what happened."""
+    counts = re.findall(r"^ *([\d,]+) (?!at most)(.+)$", _output(*arguments, within=within), re.MULTILINE)
+    return Counter({what: int(times.replace(",", "")) for times, what in counts})
+
+
+def _output(*arguments: str, within: float) -> str:
+    """Play seeds in a process of its own, where texts are hashed as in the one that plays one again."""
     command = [sys.executable, "-m", "tests.simulation.paths", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=within, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    counts = re.findall(r"^ *([\d,]+) (?!at most)(.+)$", done.stdout, re.MULTILINE)
-    return Counter({what: int(times.replace(",", "")) for times, what in counts})
+    return done.stdout
 
 
 @pytest.mark.long

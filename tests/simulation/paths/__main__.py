@@ -1,17 +1,36 @@
-"""Play one seed on paths, or many: `make simulate-paths ARGS="SEED [LAST] [--people N] [--dispatches N]"`."""
+"""Play one seed on paths, or many: `make simulate-paths ARGS="SEED [LAST] [--people N] [--dispatches N]"`.
+
+Plays that have nothing to do with each other, of other seeds or circles, are played side by side on all processors.
+"""
 
 from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.simulation.paths.play import TROUBLES, PathPlay
+
+
+@dataclass
+class Played:
+    """What one play has shown. `error`: why it failed, with where; empty where it did not."""
+
+    happened: Counter[str] = field(default_factory=Counter)
+    longest: dict[str, float] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    error: str = ""
 
 
 def main() -> None:
@@ -30,49 +49,79 @@ def main() -> None:
     parser.add_argument("--troubles", type=int, default=15)
     parser.add_argument("--only", choices=sorted(set(TROUBLES)), help="what goes wrong, in place of everything")
     parser.add_argument("--still", action="store_true", help="leave out what cannot have changed: for long plays")
+    parser.add_argument(
+        "--circles", type=int, default=1, help="of people who know nobody outside, with the same relays and brokers"
+    )
+    parser.add_argument("--circle", type=int, help="play this one alone, counted from 0")
     parser.add_argument("--log", action="store_true", help="with what the nodes themselves log")
     given = parser.parse_args()
-    total: Counter[str] = Counter()
-    longest: dict[str, float] = {}
-    failed = []
+    if given.circles < 1 or given.people < 2 * given.circles:
+        parser.error("a circle has two people or more")
     began = time.monotonic()
     gc.freeze()
     # Trio leaves many cycles, and each look for them costs a tenth of the time: more, the more people there are.
-    gc.set_threshold(50_000 * max(1, given.people // 20), 20, 50)
-    for seed in range(given.seed, (given.last or given.seed) + 1):
-        if seed % 100 == 0 and given.last is not None:
-            sys.stdout.write(f"seed {seed}\n")
-            sys.stdout.flush()
-        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-            play = PathPlay(
-                seed,
-                Path(folder),
-                given.people,
-                given.dispatches,
-                given.hours,
-                given.troubles,
-                still=given.still,
-                only=(given.only,) if given.only else TROUBLES,
-                told=given.log,
-            )
-            try:
-                total += play.run()
-            except (Exception, ExceptionGroup) as error:
-                if given.last is None:
-                    sys.stdout.write("\n".join(play.log) + "\n")
-                    raise
-                failed.append(seed)
-                sys.stdout.write(f"seed {seed}: {str(error).splitlines()[0]}\n")
-            for what, seconds in play.longest.items():
-                longest[what] = max(longest.get(what, 0.0), seconds)
-    if given.last is None:
-        sys.stdout.write("\n".join(play.log) + "\n")
-    for what, times in sorted(total.items()):
-        sys.stdout.write(f"{times:8,} {what}\n")
-    for what, seconds in sorted(longest.items()):
-        sys.stdout.write(f"{seconds:8.0f} at most (seconds, or a count): {what}\n")
-    sys.stdout.write(f"{time.monotonic() - began:.1f} s, {len(failed)} seeds failed: {failed}\n")
+    gc.set_threshold(50_000 * max(1, given.people // given.circles // 20), 20, 50)
+    circles = range(given.circles) if given.circle is None else (given.circle,)
+    plays = [(seed, circle) for seed in range(given.seed, (given.last or given.seed) + 1) for circle in circles]
+    total: Counter[str] = Counter()
+    longest: dict[str, float] = {}
+    failed = []
+    for (seed, circle), played in zip(plays, _side_by_side(given, plays), strict=True):
+        total += played.happened
+        for what, seconds in played.longest.items():
+            longest[what] = max(longest.get(what, 0.0), seconds)
+        where = f"circle {circle} of seed {seed}" if given.circles > 1 else f"seed {seed}"
+        if given.last is None:
+            _say(f"{where}:" if given.circles > 1 else "", *played.log, played.error)
+        elif seed % 100 == 0 and circle == circles[0]:
+            _say(f"seed {seed}")
+        if played.error:
+            failed.append(where)
+            _say(f"{where}: {played.error.strip().splitlines()[-1]}" if given.last is not None else "")
+    _say(*(f"{times:8,} {what}" for what, times in sorted(total.items())))
+    _say(*(f"{seconds:8.0f} at most (seconds, or a count): {what}" for what, seconds in sorted(longest.items())))
+    _say(f"{time.monotonic() - began:.1f} s, {len(failed)} of {len(plays)} plays failed: {', '.join(failed) or 'none'}")
     sys.exit(bool(failed))
+
+
+def _side_by_side(given: argparse.Namespace, plays: list[tuple[int, int]]) -> Iterator[Played]:
+    """Yield what each play has shown, in their order."""
+    if len(plays) == 1:
+        yield _play(given, plays[0])
+        return
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
+        yield from pool.map(partial(_play, given), plays)
+
+
+def _play(given: argparse.Namespace, which: tuple[int, int]) -> Played:
+    seed, circle = which
+    played = Played()
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        play = PathPlay(
+            seed,
+            Path(folder),
+            given.people,
+            given.dispatches,
+            given.hours,
+            given.troubles,
+            still=given.still,
+            only=(given.only,) if given.only else TROUBLES,
+            told=given.log,
+            circle=circle,
+            circles=given.circles,
+        )
+        try:
+            played.happened = play.run()
+        except (Exception, ExceptionGroup):
+            played.error = traceback.format_exc()
+        played.longest, played.log = play.longest, play.log
+    return played
+
+
+def _say(*lines: str) -> None:
+    for line in filter(None, lines):
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import random
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,9 @@ class PathPlay(Play):
     """What goes wrong: one of these each time."""
     told: bool = False
     """Whether nodes' own log lines are kept too."""
+    circle: int = 0
+    circles: int = 1
+    """`count` people are so many circles that know nobody outside, with the same relays and brokers; this is one."""
     longest: dict[str, float] = field(default_factory=dict)
     _made: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Who → the digests of files that they sent."""
@@ -80,7 +85,7 @@ class PathPlay(Play):
         """Play it to its end; return how often what happened. Raises AssertionError, with what plays it again."""
         faults: list[str] = []
         try:
-            virtual.run(lambda: self._play(faults), self.seed)
+            virtual.run(lambda: self._play(faults), self._drawn_from)
         except Exception as error:
             error.add_note(self._again())
             raise
@@ -91,11 +96,17 @@ class PathPlay(Play):
         options = f"--people {self.count} --dispatches {self.dispatches} --hours {self.hours:g}"
         options += " --still" * self.still
         options += f" --only {self.only[0]}" * (self.only != TROUBLES)
+        options += f" --circles {self.circles} --circle {self.circle}" * (self.circles > 1)
         return f"to play it again: make simulate-paths ARGS='{self.seed} {options} --troubles {self.troubles}'"
 
+    @property
+    def _drawn_from(self) -> int:
+        return self.seed if self.circles == 1 else self.seed * self.circles + self.circle
+
     async def _play(self, faults: list[str]) -> None:
-        world = self.world = VirtualWorld(self.seed)
+        world = self.world = VirtualWorld(self._drawn_from)
         self.random = world.random
+        self.of_all = self.random if self.circles == 1 else random.Random(self.seed)
         reach = self.reach = Reach(world)
         reach.still = self.still
         reach.nats = Nats(reach)
@@ -175,15 +186,32 @@ class PathPlay(Play):
     def _set_up(self, everybody: People) -> None:
         assert isinstance(everybody, Machines)
         super()._set_up(everybody)
+        if self.circles > 1:
+            self._set_up_troubles_of_all(everybody)
         for pair in everybody.pairs.values():
             a, b = (each.name for each in pair)
             self.reach.direct |= set(self.random.choice([(), ((a, b),), ((b, a),), ((a, b), (b, a))]))
         for name in everybody.devices:
             self.reach.sites[name] = self._site()
 
+    def _share(self, of: int) -> int:
+        return of // self.circles + (self.circle < of % self.circles)
+
+    def _set_up_troubles_of_all(self, everybody: Machines) -> None:
+        """Have happen what concerns all circles, in each of them at the same time."""
+        for _ in range(self.troubles):
+            what, when, much = self.of_all.choice(self.only), self.of_all.random(), self.of_all.random()
+            if what in OF_ALL and self.of_all.random() < FEW / self.count:
+                self.world.at(when * self.hours * HOUR * 0.9, partial(self._trouble_of_all, everybody, what, much))
+
+    def _trouble_of_all(self, everybody: Machines, what: str, much: float) -> None:
+        self._note(what, f"{much:.3f}")
+        one, other = next(iter(everybody.pairs.values()))
+        self._cause(what, one, other, much)
+
     def _site(self) -> str:
         """Return a local network, "" for none: about two people are on one."""
-        return self.random.choice(["", f"site {self.random.randrange(1 + self.count // 2)}"])
+        return self.random.choice(["", f"site {self.random.randrange(1 + self._share(self.count) // 2)}"])
 
     def _add(self, everybody: People, name: str) -> Node:
         """Add somebody, who uses two or three of the brokers: so anybody has one in common with anybody."""
@@ -208,7 +236,7 @@ class PathPlay(Play):
         one, other = self.random.choice(pairs)[:: self.random.choice([1, -1])]
         much = self.random.random()
         what = self.random.choice(self.only)
-        if what in OF_ALL and self.random.random() > FEW / self.count:
+        if what in OF_ALL and (self.circles > 1 or self.random.random() > FEW / self.count):
             what = "roam"  # a relay dies no more often for all the people that it has
         self._note(what, f"{one.name} {other.name} {much:.3f}")
         self._cause(what, one, other, much)
@@ -316,13 +344,13 @@ class PathPlay(Play):
             each.hold_back(False)
             if not each.up or each.silent:
                 each.begin()
-        alive = self.random.choice([ORIGINS, ORIGINS[:1], ORIGINS[1:]])
+        alive = self.of_all.choice([ORIGINS, ORIGINS[:1], ORIGINS[1:]])
         for origin, relay in reach.relays.items():
             relay.withholds = False
             if origin in alive and not relay.up:
                 relay.start()
             if origin not in alive:
-                relay.die(powerless=self.random.random() < 0.5)
+                relay.die(powerless=self.of_all.random() < 0.5)
                 relay.gone = True
         reach.no_relay.clear()
         for machine in everybody.machines:
