@@ -248,14 +248,14 @@ def _grant(
     if app.out.json:
         app.out.document(document)
     else:
-        from peer.trust.menu import FOLDERS, standing
+        from peer.trust.menu import FOLDERS
 
         app.out.line(f"{string(document.get('peer'))} may now dispatch to you: {scope_line(document.get('scopes'))}")
         if (document.get("scopes") or {}).get("paths"):
             app.out.note(FOLDERS)
         show_network(app.out, document)
         show_histories(app.out, document)
-        app.out.note(standing(string(document.get("peer")), verified=bool(document.get("verified"))))
+        app.out.note(string(document.get("standing")))
         app.out.note(f"to change or end it: `dispatch trust show {string(document.get('peer'))}`")
     return Answered(0, granted=True)
 
@@ -278,7 +278,7 @@ def _show_menu(app: App, offer: Document) -> int:
 
 
 def _show_offer(app: App, offer: Document) -> None:
-    from peer.trust.menu import heading, menu, standing
+    from peer.trust.menu import heading, menu
 
     app.out.line(heading(string(offer.get("inviter"))))
     for item in menu(_servers(offer)):
@@ -286,7 +286,7 @@ def _show_offer(app: App, offer: Document) -> None:
     for reason in offer.get("mcp_servers_left_out") or []:
         app.out.line(f"cannot be granted: {string(reason)}", indent=2)
     app.out.line(f"their fingerprint: {string(offer.get('fingerprint'))}")
-    app.out.line(standing(string(offer.get("inviter")), verified=bool(offer.get("verified"))))
+    app.out.line(string(offer.get("standing")))
 
 
 def _servers(offer: Document) -> list[str]:

@@ -32,8 +32,6 @@ from peer.node.scope_requests import (
 from peer.protocol import names
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
-from peer.protocol.signing import open_as
-from peer.protocol.statements import Invitation
 from peer.steps import granting, invitation_answers, inviting
 from peer.steps.journal import Journal
 from peer.store import contacts, edges, invitations, lists, rows, trust_views
@@ -150,38 +148,38 @@ class TrustService:
         """Accept an invitation: {status, trust_link_id, peer, scopes}; without tools, return the menu only."""
         row = await self._find_invitation(request["token"])
         await self._journal.read(lambda db: invitation_answers.check_inviter(db, row))  # before any question is asked
-        invitation, _ = open_as(Invitation, row.raw)
-        fingerprint, verified = trust_views.inviter_fingerprint(row), bool(row.verified)
+        key = await self._journal.read(lambda db: trust_views.inviter_key(db, row))
+        standing = menu.standing(row.peer, by_address=key.by_address, before=key.before)
         chosen = scope_input(request)
         found = await self._machine.installed()
         if chosen.tools is msgspec.UNSET:
             return {
                 "status": "scope_choice_required",
-                "inviter": invitation.issuer_user,
-                "heading": menu.heading(invitation.issuer_user),
+                "inviter": row.peer,
+                "heading": menu.heading(row.peer),
                 "menu": msgspec.to_builtins(menu.menu(found.offers)),
                 "afterwards": menu.AFTERWARDS,
                 "installed_mcp_servers": list(grants.grantable_names(found.offers)),
                 "mcp_servers_left_out": left_out(found),
-                "fingerprint": fingerprint,
-                "verified": verified,
-                "standing": menu.standing(invitation.issuer_user, verified=verified),
+                "fingerprint": key.fingerprint,
+                "verified": key.verified,
+                "standing": standing,
             }
         scope = grants.grant(chosen, installed=found.offers, now=self._context.clock())
         scope = await self._machine.checked(scope)
         require_shown(scope, request)
         beside = await self._machine.git_folders(scope)
         asked = to_confirm(
-            invitation.issuer_user,
+            row.peer,
             scope,
             widens=("a new edge", *histories(scope, beside)),
             histories=histories(scope, beside),
-            fingerprint=fingerprint,
-            verified=verified,
+            fingerprint=key.fingerprint,
+            verified=key.verified,
             by_proxy=self._machine.by_proxy(scope),
         )
         if request.get("unconfirmed"):
-            return {**asked, "standing": menu.standing(invitation.issuer_user, verified=verified)}
+            return {**asked, "standing": standing}
         require_confirmed(asked, request)
         edge = await self._journal.step(
             lambda tx: invitation_answers.accept(
@@ -195,7 +193,8 @@ class TrustService:
             "scopes": msgspec.to_builtins(scope),
             "by_proxy": asked["by_proxy"],
             "git_folders": {folder: found.path for folder, found in beside.items()},
-            "verified": verified,
+            "verified": key.verified,
+            "standing": standing,
         }
 
     async def decline(self, token: str) -> Document:

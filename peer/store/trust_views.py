@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -141,11 +141,9 @@ def invitation_rows(
                 "page": invitation_address.page_of(row.broker, row.token) if status == "open" and row.broker else "",
             }
         else:
-            invitation, signed = open_as(Invitation, row.raw)
-            root = _root_of(invitation)
-            entry |= {"from": row.peer, "fingerprint": str(fingerprints.fingerprint(root))}
-            entry |= {"verified": bool(row.verified), "other_key": _is_other_key(db, row.peer, root)}
-            entry["unknown_fields"] = len(signed.ignored)
+            key = inviter_key(db, row)
+            entry |= {"from": row.peer, "fingerprint": key.fingerprint, "verified": key.verified}
+            entry |= {"other_key": key.other, "unknown_fields": key.unread}
         listed.append((row.direction, entry))
     page, rest = page_of([entry for _, entry in listed], lambda entry: str(entry["token"]), limit=limit, before=before)
     tokens = {entry["token"] for entry in page}
@@ -154,16 +152,6 @@ def invitation_rows(
         for box in ("sent", "received")
     }
     return {**shown, **rest}
-
-
-def _is_other_key(db: sqlite3.Connection, user_id: str, root: bytes) -> bool:
-    """Whether this is another root key than the one that a user is known by."""
-    contact = contacts.get(db, user_id)
-    return contact is not None and not contact.forgotten and contact.root != root
-
-
-def _root_of(invitation: Invitation) -> bytes:
-    return open_as(DeviceSet, invitation.device_set)[0].root
 
 
 def _progress(row: rows.Invitation, status: str) -> str:
@@ -198,7 +186,35 @@ def broker_documents(settings: Settings, user_id: str, waiting: Mapping[str, int
     ]
 
 
-def inviter_fingerprint(row: rows.Invitation) -> str:
-    """Return the fingerprint of the inviter's root key, from the device-set in a received invitation."""
-    invitation, _ = open_as(Invitation, row.raw)
-    return str(fingerprints.fingerprint(_root_of(invitation)))
+class InviterKey(NamedTuple):
+    """The root key in a received invitation: its fingerprint, and whether it was verified by the address that was
+    pasted, or before, as a contact's. `other`: the sender is known by another root key. `unread`: how many fields of
+    the invitation this version does not know.
+    """
+
+    fingerprint: str
+    by_address: bool
+    before: bool
+    other: bool
+    unread: int
+
+    @property
+    def verified(self) -> bool:
+        return self.by_address or self.before
+
+
+def inviter_key(db: sqlite3.Connection, row: rows.Invitation) -> InviterKey:
+    """Return what is known of the key of a received invitation."""
+    invitation, signed = open_as(Invitation, row.raw)
+    root = open_as(DeviceSet, invitation.device_set)[0].root
+    contact = contacts.get(db, row.peer)
+    if contact is not None and contact.forgotten:
+        contact = None
+    same = contact is not None and contact.root == root
+    return InviterKey(
+        str(fingerprints.fingerprint(root)),
+        by_address=bool(row.verified),
+        before=same and bool(contact and contact.verified),
+        other=contact is not None and not same,
+        unread=len(signed.ignored),
+    )

@@ -38,9 +38,14 @@ def heading(inviter: str) -> str:
     return f"{inviter} wants to be able to dispatch tasks to your machine. Choose what their agent may do here:"
 
 
-def standing(inviter: str, *, verified: bool) -> str:
-    """What is known of whose key this is, for whoever chooses. `verified`: by the address that was pasted."""
-    if verified:
+def standing(inviter: str, *, by_address: bool, before: bool) -> str:
+    """What is known of whose key this is, for whoever chooses.
+
+    `by_address`: it is verified by the address that was pasted; `before`: it is a contact's, and was verified then.
+    """
+    if before:
+        return "Their key is the one that you verified before."
+    if by_address:
         return (
             f"Their key is verified by this address, if {inviter} gave it to you themselves. The broker never mails "
             "addresses: if this one came in a mail from the broker, it proves nothing."

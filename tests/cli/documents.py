@@ -172,6 +172,7 @@ def offer(**changes: Any) -> dict[str, Any]:
         "installed_mcp_servers": ["github"],
         "fingerprint": "tulip-anvil 1234",
         "verified": False,
+        "standing": "Their key is not verified. Compare the fingerprint with them before you permit much.",
     }
     return {**base, **changes}
 

@@ -188,6 +188,22 @@ def test_an_invitation_under_another_key_is_shown_as_such(world: World) -> None:
     assert {row["token"]: row["other_key"] for row in received} == {theirs: False, others: True}
 
 
+def test_a_key_that_was_verified_before_is_shown_as_verified(world: World) -> None:
+    """Until it is forgotten; and no other key is, whose invitation came without its address."""
+    _, alice, bob, again = world
+    alice.step(lambda tx: granting.revoke(tx, bob.user))
+    ended(bob, alice)
+    theirs, others = (invite(each, alice, by_address=False) for each in (bob, again))
+
+    def verified() -> dict[str, bool]:
+        received = invitation_rows(alice.db, alice.context.clock(), lambda _: "", ended=False)["received"]
+        return {row["token"]: row["verified"] for row in received}
+
+    assert verified() == {theirs: True, others: False}
+    forget(alice, bob)
+    assert verified() == {theirs: False, others: False}
+
+
 def ended(person: Person, other: Person) -> None:
     """End what somebody was granted, so that they may be invited again."""
     person.step(lambda tx: edges.set_status(tx.db, outgoing(person, other).edge_id, "revoked", tx.now))
