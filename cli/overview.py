@@ -84,13 +84,15 @@ def _waiting(source: Source) -> list[Waiting]:
     received = source.dispatches("received", limit=PAGE)["dispatches"]
     pending = source.dispatches("received", status="pending", limit=PAGE)["dispatches"]
     held = source.dispatches("received", status="held", limit=PAGE)["dispatches"]
-    asked = source.invitations(limit=PAGE)["received"]
+    invitations = source.invitations(limit=PAGE)
+    refused = [row for row in invitations["sent"] if row.get("progress") == "other_key"]
     counted = [
         Waiting("decisions", len(pending), "dispatch to decide on", "dispatch inbox"),
         Waiting("approvals", len(source.approvals()), "tool call to answer", "dispatch approvals"),
         Waiting("held", len(held), "result to release", "dispatch inbox --status held"),
         Waiting("changes", _with_changes(received), "run with changes to review", "dispatch inbox"),
-        Waiting("invitations", len(asked), "invitation to answer", "dispatch invitations"),
+        Waiting("invitations", len(invitations["received"]), "invitation to answer", "dispatch invitations"),
+        Waiting("other_keys", len(refused), "answer to your invitation under a different key", "dispatch invitations"),
     ]
     return [each for each in counted if each.number]
 

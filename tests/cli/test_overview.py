@@ -35,23 +35,26 @@ def given(api: FakeApi, **lists: Any) -> None:
 
     api["GET /v1/dispatches"] = dispatches
     api["GET /v1/approvals"] = {"approvals": [{}] * lists.get("calls", 0), "more": False}
-    api["GET /v1/invitations"] = {"sent": [{}], "received": [{}] * lists.get("invitations", 0), "more": False}
+    sent = [{"progress": "mailed"}] + [{"progress": "other_key"}] * lists.get("other_keys", 0)
+    api["GET /v1/invitations"] = {"sent": sent, "received": [{}] * lists.get("invitations", 0), "more": False}
     api["GET /v1/contacts"] = {"trust": lists.get("edges", [])}
     api["GET /v1/whoami"] = me() | {"runtime": {"name": "claude", "login": lists.get("login", False)}}
 
 
 def test_it_says_what_waits(cli: Cli, api: FakeApi) -> None:
     cli.folder.write_private(cli.folder.store, b"")
-    given(api, pending=2, changed=1, calls=1, invitations=3)
+    given(api, pending=2, changed=1, calls=1, invitations=3, other_keys=1)
     outcome = cli()
-    assert [line.split("  ")[0] for line in outcome.out.splitlines()[:4]] == [
+    assert [line.split("  ")[0] for line in outcome.out.splitlines()[:5]] == [
         "2 dispatches to decide on",
         "1 tool call to answer",
         "1 run with changes to review",
         "3 invitations to answer",
+        "1 answer to your invitation under a different key",
     ]
     assert "`dispatch approvals`" in outcome.out
-    assert cli("--json").document["waiting"] == {"decisions": 2, "approvals": 1, "changes": 1, "invitations": 3}
+    counts = {"decisions": 2, "approvals": 1, "changes": 1, "invitations": 3, "other_keys": 1}
+    assert cli("--json").document["waiting"] == counts
 
 
 def test_without_a_daemon_it_says_what_the_store_holds_and_how_to_go_on(cli: Cli, reader: dict[str, Any]) -> None:
@@ -109,7 +112,7 @@ def test_without_the_agents_program_it_says_so_first(
     """With a key, too, and with no daemon to ask."""
     monkeypatch.setattr("importlib.metadata.version", lacking)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-made-up")
-    reader.update(received=[], invitations={"received": []}, contacts={"trust": [edge()]}, whoami={"runtime": {}})
+    reader.update(received=[], invitations={"sent": [], "received": []}, contacts={"trust": [edge()]}, whoami={"runtime": {}})
     assert "no task can run on this machine: the claude agent is not installed. To fix this: " in cli().out
 
 

@@ -14,9 +14,9 @@ const PROGRESS = {
 };
 
 /** What to do about somebody who comes under another root key than the one they are known by. */
-function differentKey(who) {
+function differentKey(what, who) {
   return [
-    h("p.hint", {}, `This is a different root key from the one by which you know ${line(who)}. Ask them in person or by phone whether they made a new one. If they did, run this in a terminal:`),
+    h("p.hint", {}, `${what} is under a different root key from the one by which you know ${line(who)}. Ask them in person or by phone whether they made a new one. If they did, run this in a terminal:`),
     copyable(`dispatch trust forget-key ${line(who)}`),
   ];
 }
@@ -66,8 +66,8 @@ export function invitations() {
     };
     return [
       h("h3", {}, h("span.person", {}, line(item.from)), " asks to send you tasks"),
-      h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "verified by its address" : "not verified: it came only by mail"),
-      item.other_key ? differentKey(item.from) : null,
+      h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "their key is verified" : "their key is not verified: the invitation came only from the broker"),
+      item.other_key ? differentKey("This invitation", item.from) : null,
       h("p.hint", {}, "Their fingerprint: ", h("span.digits", {}, item.fingerprint)),
       h("div.actions", {}, button("Choose what to permit", answer, "primary"), button("Decline", no), button("Block", block)),
       wrong, place,
@@ -87,7 +87,7 @@ export function invitations() {
     return h("li", {},
       h("span.person", {}, line(item.to)), h("span.badge", {}, PROGRESS[item.progress] ?? line(item.status)),
       h("span.hint", {}, item.status === "open" ? `until ${whole(item.expires)}` : whole(item.created)),
-      item.progress === "other_key" ? differentKey(item.to) : null,
+      item.progress === "other_key" ? differentKey("The answer that the broker brought", item.to) : null,
       item.status === "open"
         ? [item.link && item.progress !== "other_key" ? copyable(item.link) : null,
            item.page && item.progress !== "other_key" ? [h("p.hint", {}, "A page that explains it to them. It does not prove who you are:"), copyable(item.page)] : null,
