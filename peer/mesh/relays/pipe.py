@@ -21,7 +21,7 @@ class Pipe(ReadWriteCloser):
         self._connection = connection
         self.peer_id = peer_id
         self.origin = origin
-        self._rest = memoryview(b"")
+        self._rest: bytes | memoryview = b""
         self.over = trio.Event()
         """Set once it is closed here."""
 
@@ -35,18 +35,18 @@ class Pipe(ReadWriteCloser):
             if not isinstance(message, bytes):
                 await self.close()
                 return b""
-            self._rest = memoryview(message)
-        size = len(self._rest) if n is None else min(n, len(self._rest))
-        found, self._rest = bytes(self._rest[:size]), self._rest[size:]
-        return found
+            self._rest = message
+        rest, self._rest = self._rest, b""
+        if n is not None and n < len(rest):
+            rest = memoryview(rest)
+            rest, self._rest = rest[:n], rest[n:]
+        return bytes(rest)  # no copy of a whole message
 
     async def write(self, data: bytes) -> None:
         """Send bytes, as fast as relay and other end take them. Raises ConnectionClosedError."""
-        view = memoryview(data)
         try:
-            while view:
-                await self._connection.send_message(bytes(view[:MAX_PIECE]))
-                view = view[MAX_PIECE:]
+            for start in range(0, len(data), MAX_PIECE):
+                await self._connection.send_message(data[start : start + MAX_PIECE])  # no copy of a whole one
         except ConnectionClosed as error:
             raise ConnectionClosedError("the pipe has ended", transport="relay") from error
 
