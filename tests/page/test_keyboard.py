@@ -289,7 +289,9 @@ def test_finding_something_and_health(pair: Pair, new_tab: Opener) -> None:
     press(tab, "link", "Settings")
     to(tab, "checkbox", "Desktop notifications")
     for wanted in ("off", "on"):
-        tab.page.keyboard.press("Space")
+        # The box shows what is wanted before the daemon has it.
+        with tab.page.expect_response(lambda each: "/v1/page/settings" in each.url and each.request.method == "PATCH"):
+            tab.page.keyboard.press("Space")
         setting = tab.page.get_by_role("checkbox", name="Desktop notifications")
         expect(setting).to_be_checked(checked=wanted == "on")
         expect(setting).to_be_focused()
