@@ -112,7 +112,9 @@ def test_without_the_agents_program_it_says_so_first(
     """With a key, too, and with no daemon to ask."""
     monkeypatch.setattr("importlib.metadata.version", lacking)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-made-up")
-    reader.update(received=[], invitations={"sent": [], "received": []}, contacts={"trust": [edge()]}, whoami={"runtime": {}})
+    reader.update(
+        received=[], invitations={"sent": [], "received": []}, contacts={"trust": [edge()]}, whoami={"runtime": {}}
+    )
     assert "no task can run on this machine: the claude agent is not installed. To fix this: " in cli().out
 
 
