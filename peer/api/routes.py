@@ -154,21 +154,21 @@ class _Routes:
 
     async def invitations(self, request: Request) -> Reply:
         ended = request.query_params.get("ended") == "1"
-        return await self._node.trust.invitations(ended=ended, **_page_asked(request))
+        return await self._node.invitations.listed(ended=ended, **_page_asked(request))
 
     async def invite(self, request: Request) -> Reply:
         # The sign-in that a program means is where it is posted; the guard has compared it with this node's.
         named = unquote(request.headers.get(BROKER_HEADER, ""))
-        return await self._node.trust.invite((await body_of(request, InviteBody)).email, broker=named)
+        return await self._node.invitations.invite((await body_of(request, InviteBody)).email, broker=named)
 
     async def accept_invitation(self, request: Request) -> Reply:
-        return await self._node.trust.accept(msgspec.structs.asdict(await body_of(request, AcceptInvitationBody)))
+        return await self._node.invitations.accept(msgspec.structs.asdict(await body_of(request, AcceptInvitationBody)))
 
     async def decline_invitation(self, request: Request) -> Reply:
-        return await self._node.trust.decline((await body_of(request, TokenBody)).token)
+        return await self._node.invitations.decline((await body_of(request, TokenBody)).token)
 
     async def withdraw(self, request: Request) -> Reply:
-        return await self._node.trust.withdraw(request.path_params["token"])
+        return await self._node.invitations.withdraw(request.path_params["token"])
 
     async def block(self, request: Request) -> Reply:
         return await self._node.trust.block((await body_of(request, InviteBody)).email)

@@ -21,6 +21,8 @@ from peer.node.away import AwayNotifier
 from peer.node.changes import ChangeLog, ChangeSignal, OpenPages
 from peer.node.deadlines import Deadlines
 from peer.node.deciding import DecisionService
+from peer.node.grantable import Grantable
+from peer.node.invitations import InvitationService
 from peer.node.network_stack import NetworkStack
 from peer.node.notifications import Notifier
 from peer.node.queries import QueryService
@@ -102,13 +104,10 @@ class Node:
         self.decisions = DecisionService(journal, live, self._folders, self.runs)
         self.reviewing = ReviewService(context, self._change_sets, self._lander)
         self.queries = QueryService(context, self._folders, self.host.path_now, self._lander.idle)
-        self.trust = TrustService(
-            journal,
-            current,
-            self.brokers,
-            self.queries,
-            facts=self._folders.facts,
-            invitations_changed=self._on_invitations_changed,
+        machine = Grantable(context.state.path, self._folders.facts, current)
+        self.trust = TrustService(journal, self.brokers, self.queries, machine)
+        self.invitations = InvitationService(
+            journal, current, self.brokers, machine, changed=self._on_invitations_changed
         )
 
     @property

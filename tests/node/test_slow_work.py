@@ -16,6 +16,7 @@ from peer.machine import mcp_servers
 from peer.machine.live_settings import LiveSettings
 from peer.machine.settings import Settings
 from peer.node.deciding import DecisionService
+from peer.node.grantable import Grantable
 from peer.node.trust import TrustService
 from peer.projects import lock_files
 from peer.protocol.errors import DispatchError
@@ -136,6 +137,7 @@ async def test_nobody_waits_for_the_servers_that_a_grant_looks_for(
         monkeypatch.setattr(mcp_servers, "discover", walk)
         journal = journal_of(bob)
         nothing = cast(Any, None)
-        trust = TrustService(journal, Settings, nothing, nothing, facts=nothing, invitations_changed=lambda: None)
+        machine = Grantable(bob.context.state.path, nothing, Settings)
+        trust = TrustService(journal, nothing, nothing, machine)
         await the_store_is_free(journal, walk, trust.installed)
         journal.context.store.close()

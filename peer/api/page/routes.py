@@ -157,7 +157,7 @@ class PageRoutes:
             return lists.waiting_list(db, live.me, live.now, limit=MAX_WAITING)
 
         found = await self._node.context.store.read(query)
-        invited = await self._node.trust.invitations(ended=False)
+        invited = await self._node.invitations.listed(ended=False)
         return found | {"invitations": [each for each in invited["received"] if each["status"] == "open"]}
 
     async def history(self, request: Request) -> Reply:
