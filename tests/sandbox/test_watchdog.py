@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -80,8 +82,8 @@ def test_the_agent_executes_nothing_more_when_its_shells_end(
     trees: tuple[Tree, Tree], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen on a busy machine: the kernel ended a thousand processes of the shells before the one that the agent's hang
-    on, and the agent reported what it had made of it. Its children end by their own number here, with no parent that
-    takes them along, as they do outside a pid namespace."""
+    on, and the agent reported what it had made of it. Its program ends by itself here, with no parent that takes it
+    along, as there is no pid namespace."""
     monkeypatch.setattr(watchdog, "_BUILT_WITHIN", 0.05)
     agent, zone = trees
     child = subprocess.Popen(
@@ -103,3 +105,57 @@ def test_the_agent_executes_nothing_more_when_its_shells_end(
     finally:
         child.kill()
         child.wait(60)
+
+
+@pytest.fixture
+def parent() -> Iterator[int]:
+    """A process with one child."""
+    script = "sleep 1000 & echo; wait"
+    process = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert process.stdout is not None and process.stdout.readline()
+        yield process.pid
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+
+
+def test_a_run_is_killed_where_nothing_more_can_be_opened(
+    trees: tuple[Tree, Tree], parent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail where that error was not caught: agent and zone lived on, and nobody watched them."""
+    monkeypatch.setattr(watchdog, "_BUILT_WITHIN", 0.05)
+    opening, opened = os.pidfd_open, list[int]()
+
+    def full(pid: int) -> int:
+        if len(opened) == 4:  # of both trees, what confines and what is confined
+            raise OSError(errno.EMFILE, "too many open files")
+        opened.append(opening(pid))
+        return opened[-1]
+
+    monkeypatch.setattr(os, "pidfd_open", full)
+    trees[0].tell(parent)
+    trees[1].tell()
+    with opening_pidfd(opening, parent) as ends:
+        watched = begun(*trees)
+        assert watchdog._has_ended(ends, 20)
+    assert watched.ended() == Excess("sight")
+    assert [each.process.wait(60) for each in trees] == [-9, -9]
+
+
+def test_no_child_of_a_process_that_got_the_number_of_another(trees: tuple[Tree, Tree], parent: int) -> None:
+    with opening_pidfd(os.pidfd_open, parent) as lives, opening_pidfd(os.pidfd_open, trees[0].process.pid) as ended:
+        trees[0].end()
+        assert watchdog._oldest_child(parent, ended) is None
+        child = watchdog._oldest_child(parent, lives)
+        assert child is not None
+        os.close(child)
+
+
+@contextmanager
+def opening_pidfd(opening: Callable[[int], int], pid: int) -> Iterator[int]:
+    pidfd = opening(pid)
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)

@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -46,9 +45,8 @@ _BUILT_WITHIN: Final = 60.0
 _EXITS_WITHIN: Final = 5.0
 """Seconds from the end of bwrap's --info-fd to its own end, where it ends without having told anything."""
 
-_EACH: Final = 64
-"""Processes of the agent that are killed one by one: more than it has, and few enough to be found at once among many.
-"""
+_NUMBER: Final = 32
+"""Bytes that hold the number of a process and the space behind it."""
 
 
 class _Tree:
@@ -89,12 +87,12 @@ class _Tree:
             if descriptor is not None:
                 _kill(descriptor)
 
-    def kill_each(self) -> None:
-        """As `kill`; and what runs in it now, up to `_EACH` processes, executes nothing more once this returns."""
-        found = list(islice(_descendants(self.init), _EACH)) if self.child is not None else []
-        for process in found:
-            _kill(process)
-            os.close(process)
+    def kill_program(self) -> None:
+        """As `kill`; and the program that the first process inside started executes nothing more once this returns."""
+        program = None if self.child is None else _oldest_child(self.init, self.child)
+        if program is not None:
+            _kill(program)
+            os.close(program)
         self.kill()
 
     def close(self) -> None:
@@ -255,37 +253,37 @@ class Watchdog:
     def _kill(self, excess: Excess) -> None:
         self._excess = excess
         agent, *others = self._trees
-        # The agent first, and each of its processes: on a busy machine it would learn that its shells have ended, and
-        # go on from there, before the kernel gets to it.
-        agent.kill_each()
+        # The agent's program first, by itself: on a busy machine it would learn that its shells have ended, and go on
+        # from there, before the kernel gets to it.
+        agent.kill_program()
         for zone in others:
             zone.kill()
 
 
-def _descendants(parent: int) -> Iterator[int]:
-    """A pidfd of each process below `parent`, parents first; the caller closes it."""
-    for pid in _children(parent):
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        if pid in _children(parent):  # and not another process, which got the number in between
-            yield pidfd
-            yield from _descendants(pid)
-        else:
-            os.close(pidfd)
+def _oldest_child(parent: int, parent_pidfd: int) -> int | None:
+    """A pidfd of the first child of a process that still lives, which the caller closes; None where it is not told.
 
+    Numbers are used again. As the parent lives after the second look, both looks were at children of this very process.
+    """
 
-def _children(parent: int) -> list[int]:
+    def oldest() -> bytes:
+        with Path(f"/proc/{parent}/task/{parent}/children").open("rb", buffering=0) as file:
+            return file.read(_NUMBER).split()[0]
+
     try:
-        lists = [task / "children" for task in Path(f"/proc/{parent}/task").iterdir()]
-        return [int(pid) for children in lists for pid in children.read_text().split()]
-    except OSError:  # it has ended
-        return []
+        number = oldest()
+        pidfd = os.pidfd_open(int(number))
+    except (OSError, IndexError, ValueError):
+        return None
+    with suppress(OSError, IndexError):
+        if oldest() == number and not _has_ended(parent_pidfd, 0):
+            return pidfd
+    os.close(pidfd)
+    return None
 
 
 def _kill(pidfd: int) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(OSError):  # it has ended
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
