@@ -41,10 +41,11 @@ def get_answerable(db: sqlite3.Connection, now: int, token: str) -> rows.Invitat
 
 
 def check_inviter(db: sqlite3.Connection, row: rows.Invitation) -> None:
-    """Raise Forbidden unless a received invitation is under a root key that may be its sender's, as far as is known."""
+    """Raise Forbidden unless root key and device of a received invitation may be its sender's, as far as is known."""
     invitation, _ = open_as(Invitation, row.raw)
     device_set, _ = inviting.open_device_set(invitation.device_set, invitation)
     memberships.check_key(db, device_set, by_hand=True)
+    memberships.check_issuer(db, device_set, invitation.issuer_device)
 
 
 def accept(

@@ -37,7 +37,7 @@ def pin(
     contacts.pin(tx.db, device_set, signed.raw, verified=verified, now=tx.now)
     pinned = contacts.device(tx.db, issuer)
     if pinned is None or pinned.user_id != user_id:
-        raise Forbidden(f"the device that signed is no longer one of {user_id}'s devices", fix="do not trust it")
+        raise Forbidden(_no_longer(user_id), fix="do not trust it")
 
 
 def check_key(db: sqlite3.Connection, device_set: DeviceSet, *, by_hand: bool) -> None:
@@ -68,6 +68,20 @@ def check_key(db: sqlite3.Connection, device_set: DeviceSet, *, by_hand: bool) -
             f"this is an older root key of {user_id}, which you forgot",
             fix=f"ask {user_id} in person or by phone; if it is theirs after all, have them invite you",
         )
+
+
+def check_issuer(db: sqlite3.Connection, device_set: DeviceSet, issuer: str) -> None:
+    """Raise Forbidden where `pin` would, as far as is known here: the device left its user after this device-set."""
+    known = memberships.newest(db, issuer)
+    if known is None or (known.user_id, known.standing) == (device_set.issuer_user, "member"):
+        return
+    listed = [open_as(Membership, entry.membership)[0] for entry in device_set.devices if entry.device == issuer]
+    if all(each.counter <= known.counter for each in listed):
+        raise Forbidden(_no_longer(device_set.issuer_user), fix="do not trust it")
+
+
+def _no_longer(user_id: str) -> str:
+    return f"the device that signed is no longer one of {user_id}'s devices"
 
 
 def on_membership(tx: Transaction, signed: Signed) -> Acknowledgement:

@@ -13,7 +13,7 @@ from peer.dispatches.masking import Masker
 from peer.protocol.documents import Document, page_of
 from peer.protocol.signing import open_as
 from peer.protocol.statements import DeviceSet, Invitation
-from peer.store import contacts, edges, invitations, rows
+from peer.store import contacts, edges, invitations, memberships, rows
 from peer.store.lists import rfc3339
 from peer.store.views import ConnectionPath, Live
 from peer.trust import edge_lifecycle, fingerprints, invitation_address, scopes
@@ -187,8 +187,8 @@ def broker_documents(settings: Settings, user_id: str, waiting: Mapping[str, int
 
 
 class InviterKey(NamedTuple):
-    """The root key in a received invitation: its fingerprint, and whether it was verified by the address that was
-    pasted, or before, as a contact's. `other`: the sender is known by another root key. `unread`: how many fields of
+    """The root key in a received invitation: its fingerprint, and whether the address that was pasted verifies it, or
+    the one of an earlier invitation did. `other`: the sender is known by another root key. `unread`: how many fields of
     the invitation this version does not know.
     """
 
@@ -204,17 +204,20 @@ class InviterKey(NamedTuple):
 
 
 def inviter_key(db: sqlite3.Connection, row: rows.Invitation) -> InviterKey:
-    """Return what is known of the key of a received invitation."""
+    """Return what is known of the key of a received invitation. One that would be refused is never verified."""
     invitation, signed = open_as(Invitation, row.raw)
     root = open_as(DeviceSet, invitation.device_set)[0].root
     contact = contacts.get(db, row.peer)
-    if contact is not None and contact.forgotten:
-        contact = None
     same = contact is not None and contact.root == root
+    forgotten = contact is not None and bool(contact.forgotten)
+    membership = memberships.newest(db, invitation.issuer_device)
+    has_left = membership is not None and (membership.user_id, membership.standing) != (row.peer, "member")
+    other = contact is not None and not same and not forgotten
+    refused = other or (same and forgotten) or has_left
     return InviterKey(
         str(fingerprints.fingerprint(root)),
-        by_address=bool(row.verified),
-        before=same and bool(contact and contact.verified),
-        other=contact is not None and not same,
+        by_address=bool(row.verified) and not refused,
+        before=same and bool(contact and contact.verified) and not refused,
+        other=other,
         unread=len(signed.ignored),
     )

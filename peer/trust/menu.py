@@ -41,15 +41,15 @@ def heading(inviter: str) -> str:
 def standing(inviter: str, *, by_address: bool, before: bool) -> str:
     """What is known of whose key this is, for whoever chooses.
 
-    `by_address`: it is verified by the address that was pasted; `before`: it is a contact's, and was verified then.
+    `by_address`: the address that was pasted verifies it; `before`: it is a contact's, and another one did then.
     """
-    if before:
-        return "Their key is the one that you verified before."
     if by_address:
         return (
             f"Their key is verified by this address, if {inviter} gave it to you themselves. The broker never mails "
             "addresses: if this one came in a mail from the broker, it proves nothing."
         )
+    if before:
+        return "Their key is the one you know them by. It was verified by the address of an earlier invitation."
     return "Their key is not verified. Compare the fingerprint with them before you permit much."
 
 

@@ -13,9 +13,9 @@ from peer.protocol.signing import open_as, open_statement, sign_by_device
 from peer.protocol.statements import Acceptance, Device, DeviceSet, Invitation, Membership
 from peer.steps import granting, invitation_answers, inviting, memberships
 from peer.steps.effects import Effects, PeopleChanged
-from peer.store import contacts, edges
+from peer.store import contacts, edges, trust_views
 from tests.protocol.examples import listed
-from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people, send
+from tests.steps.people import READ_ONLY, Clock, Person, accept_invitation, connect, invite, people, send
 
 LATER = 2_000_000_000_000
 """A counter above that of any membership that `people` made."""
@@ -239,3 +239,20 @@ def test_a_membership_of_nobody_known_is_refused(four: tuple[Clock, Person, Pers
     signed = open_statement(entry_of(mallory).membership)
     with pytest.raises(Forbidden, match="a different root key"):
         bob.step(lambda tx: memberships.on_membership(tx, signed))
+
+
+def test_an_invitation_by_a_device_that_left_is_refused_before_anybody_is_asked(
+    four: tuple[Clock, Person, Person, Person, Person],
+) -> None:
+    """And never shown as verified, as that of a contact's other devices is. Seen to fail without the look at it."""
+    _, alice, bob, *_ = four
+    token = invite(bob, alice, by_address=False)
+    row = inviting.get_known(alice.db, token, "received")
+    invitation_answers.check_inviter(alice.db, row)
+    assert trust_views.inviter_key(alice.db, row).verified
+    assert alice.receive(bob, says(bob, standing="left", counter=LATER)).code == 200
+    assert not trust_views.inviter_key(alice.db, row).verified
+    with pytest.raises(Forbidden, match="no longer one of"):
+        invitation_answers.check_inviter(alice.db, row)
+    with pytest.raises(Forbidden, match="no longer one of"):
+        accept_invitation(alice, token)

@@ -75,7 +75,7 @@ function entry(kind, href, title, about, action) {
 
 function invitationRow(item) {
   return entry("invitation", "/invitations", [h("span.person", {}, cut(line(nameOf(item.from)), 60)), " asks to send you tasks"],
-    [item.verified ? "verified by its address" : "not verified: it came only by mail", " · until ", whole(item.expires)], "Choose");
+    [item.verified ? "their key is verified" : "their key is not verified", " · until ", whole(item.expires)], "Choose");
 }
 
 const KINDS = {
