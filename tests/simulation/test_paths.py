@@ -5,6 +5,7 @@ Which changes of the code it was seen to notice, and by which seed: docs/testing
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -46,6 +47,45 @@ def test_circles_share_relays_and_brokers_and_nothing_else() -> None:
     assert re.findall(died, first, re.MULTILINE) == re.findall(died, second, re.MULTILINE) != []
     sent = r"^ *([\d.]+) sent:"
     assert set(re.findall(sent, first, re.MULTILINE)).isdisjoint(re.findall(sent, second, re.MULTILINE))
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_play_that_fails_or_dies_fails_the_command_and_is_named(*, dies: bool) -> None:
+    script = """
+import os, sys, trio
+from tests.simulation.paths import __main__ as program
+from tests.simulation.paths.play import PathPlay
+
+async def broken():
+    raise ValueError("the defect")
+
+async def play(self, _faults):
+    if "DIES" in os.environ:
+        os._exit(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(broken)
+
+PathPlay._play = play
+sys.argv = ["simulation", *sys.argv[1:]]
+program.main()
+"""
+    for last in (), ("4",):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "3", *last, "--people", "6", "--circles", "3"],
+            capture_output=True,
+            text=True,
+            timeout=HANG,
+            check=False,
+            env={**os.environ, "PYTHONHASHSEED": "0", **({"DIES": "1"} if dies else {})},
+        )
+        assert done.returncode == 1, done.stderr
+        for circle in range(3):
+            failed = f"circle {circle} of seed 3: "
+            if dies:
+                assert f"{failed}its process ended, or one beside it" in done.stdout
+            else:
+                again = rf"\n  to play it again: make simulate-paths .*--circles 3 --circle {circle} "
+                assert re.search(f"{failed}ValueError: the defect{again}", done.stdout), done.stdout
 
 
 @pytest.mark.long

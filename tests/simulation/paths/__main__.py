@@ -15,9 +15,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from tests.simulation.paths.play import TROUBLES, PathPlay
@@ -25,12 +26,13 @@ from tests.simulation.paths.play import TROUBLES, PathPlay
 
 @dataclass
 class Played:
-    """What one play has shown. `error`: why it failed, with where; empty where it did not."""
+    """What one play has shown. `error`: why it failed and what plays it again, `trace`: where; else empty."""
 
     happened: Counter[str] = field(default_factory=Counter)
     longest: dict[str, float] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     error: str = ""
+    trace: str = ""
 
 
 def main() -> None:
@@ -57,6 +59,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.circles < 1 or given.people < 2 * given.circles:
         parser.error("a circle has two people or more")
+    if given.circle is not None and not 0 <= given.circle < given.circles:
+        parser.error("there is no such circle")
     began = time.monotonic()
     gc.freeze()
     # Trio leaves many cycles, and each look for them costs a tenth of the time: more, the more people there are.
@@ -72,12 +76,12 @@ def main() -> None:
             longest[what] = max(longest.get(what, 0.0), seconds)
         where = f"circle {circle} of seed {seed}" if given.circles > 1 else f"seed {seed}"
         if given.last is None:
-            _say(f"{where}:" if given.circles > 1 else "", *played.log, played.error)
+            _say(f"{where}:" if given.circles > 1 else "", *played.log, played.trace)
         elif seed % 100 == 0 and circle == circles[0]:
             _say(f"seed {seed}")
         if played.error:
             failed.append(where)
-            _say(f"{where}: {played.error.strip().splitlines()[-1]}" if given.last is not None else "")
+            _say(f"{where}: {played.error}")
     _say(*(f"{times:8,} {what}" for what, times in sorted(total.items())))
     _say(*(f"{seconds:8.0f} at most (seconds, or a count): {what}" for what, seconds in sorted(longest.items())))
     _say(f"{time.monotonic() - began:.1f} s, {len(failed)} of {len(plays)} plays failed: {', '.join(failed) or 'none'}")
@@ -90,7 +94,18 @@ def _side_by_side(given: argparse.Namespace, plays: list[tuple[int, int]]) -> It
         yield _play(given, plays[0])
         return
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
-        yield from pool.map(partial(_play, given), plays)
+        begun: list[Future[Played]] = []
+        broken = Played(error="its process ended, or one beside it")
+        with suppress(BrokenProcessPool):
+            for which in plays:
+                begun.append(pool.submit(_play, given, which))
+        for each in begun:
+            try:
+                yield each.result()
+            except BrokenProcessPool:
+                yield broken
+        for _ in plays[len(begun) :]:
+            yield broken
 
 
 def _play(given: argparse.Namespace, which: tuple[int, int]) -> Played:
@@ -112,8 +127,13 @@ def _play(given: argparse.Namespace, which: tuple[int, int]) -> Played:
         )
         try:
             played.happened = play.run()
-        except (Exception, ExceptionGroup):
-            played.error = traceback.format_exc()
+        except (Exception, ExceptionGroup) as error:
+            played.trace = traceback.format_exc()
+            first: BaseException = error
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            line = next(iter(str(first).splitlines()), "")
+            played.error = f"{type(first).__name__}: {line}\n  {play.again()}"
         played.longest, played.log = play.longest, play.log
     return played
 

@@ -87,12 +87,13 @@ class PathPlay(Play):
         try:
             virtual.run(lambda: self._play(faults), self._drawn_from)
         except Exception as error:
-            error.add_note(self._again())
+            error.add_note(self.again())
             raise
-        assert not faults, "\n".join([*faults[:10], *self.log[-40:], self._again()])
+        assert not faults, "\n".join([*faults[:10], *self.log[-40:], self.again()])
         return self.happened
 
-    def _again(self) -> str:
+    def again(self) -> str:
+        """Return what plays it again."""
         options = f"--people {self.count} --dispatches {self.dispatches} --hours {self.hours:g}"
         options += " --still" * self.still
         options += f" --only {self.only[0]}" * (self.only != TROUBLES)
