@@ -110,9 +110,8 @@ class InvitationRoutes:
             # Subscribe before reading the version, so that a change between the two is not missed.
             with self._broker.changes.subscribe(bearer.user_id) if wait else nullcontext() as told:
                 standing = await storage.standing(bearer.caller, clock())
-                if told is None or standing.version != after or self._broker.changes.closed:
-                    break
-                if trio.current_time() >= until:
+                over = trio.current_time() >= until or self._broker.changes.closed
+                if told is None or over or standing.version != after:
                     break
                 # One change can wake twice, as what this process writes is also told by the database; and a client
                 # takes an early response without a change for a broker that is stopping.
